@@ -1,0 +1,104 @@
+"""Loss landscapes of neural networks: measured, with their uncertainties, and drawn.
+
+The public API, by what it is for. Names are imported on first use, so that
+``import landscape`` and ``landscape --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from landscape._version import __version__
+
+if TYPE_CHECKING:
+    from landscape.attacks import Attack, Ball, attack
+    from landscape.checkpoints import Checkpoint
+    from landscape.checkpoints import load as load_checkpoint
+    from landscape.diagnostics import (
+        DIAGNOSTICS,
+        Axis,
+        Evaluation,
+        Spectrum,
+        Surface,
+        Trace,
+        evaluate,
+        load,
+        load_all,
+        spectrum,
+        surface,
+        trace,
+    )
+    from landscape.objective import Objective
+    from landscape.operators import Hessian
+    from landscape.results import Estimate, Result, save_all
+
+_WHERE = {
+    # the function that is studied
+    "Objective": "landscape.objective",
+    # adversarial examples
+    "Attack": "landscape.attacks",
+    "Ball": "landscape.attacks",
+    "attack": "landscape.attacks",
+    # what is measured
+    "DIAGNOSTICS": "landscape.diagnostics",
+    "evaluate": "landscape.diagnostics",
+    "spectrum": "landscape.diagnostics",
+    "surface": "landscape.diagnostics",
+    "trace": "landscape.diagnostics",
+    "Axis": "landscape.diagnostics",
+    "Hessian": "landscape.operators",
+    # results, and their files
+    "Estimate": "landscape.results",
+    "Evaluation": "landscape.diagnostics",
+    "Result": "landscape.results",
+    "Spectrum": "landscape.diagnostics",
+    "Surface": "landscape.diagnostics",
+    "Trace": "landscape.diagnostics",
+    "load": "landscape.diagnostics",
+    "load_all": "landscape.diagnostics",
+    "save_all": "landscape.results",
+    # checkpoints
+    "Checkpoint": "landscape.checkpoints",
+    "load_checkpoint": ("landscape.checkpoints", "load"),
+}
+
+__all__ = [
+    "DIAGNOSTICS",
+    "Attack",
+    "Axis",
+    "Ball",
+    "Checkpoint",
+    "Estimate",
+    "Evaluation",
+    "Hessian",
+    "Objective",
+    "Result",
+    "Spectrum",
+    "Surface",
+    "Trace",
+    "__version__",
+    "attack",
+    "evaluate",
+    "load",
+    "load_all",
+    "load_checkpoint",
+    "save_all",
+    "spectrum",
+    "surface",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'landscape' has no attribute '{name}'")
+    where = _WHERE[name]
+    module, attribute = where if isinstance(where, tuple) else (where, name)
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""Attacks: a ball of allowed perturbations and a way to search it.
+
+``ATTACKS`` is the table of named attacks; ``attack("pgd-20", eps=8 / 255)`` makes one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from landscape.attacks.ball import NORMS, Ball
+from landscape.attacks.pgd import MODES, OBJECTIVES, STARTS, Attack
+from landscape.errors import UsageError, unknown
+
+__all__ = ["ATTACKS", "MODES", "NORMS", "OBJECTIVES", "STARTS", "Attack", "Ball", "attack"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackEntry:
+    """One row of the table: the fields of the attack as a function of ε and the step count."""
+
+    fields: Callable[[float, int], dict[str, Any]]
+    steps: int | None
+    description: str
+
+
+# FGSM-like attacks have a fixed step count; for the others it is the suffix of the name.
+ATTACKS: dict[str, AttackEntry] = {
+    "fgsm": AttackEntry(
+        lambda eps, steps: {"step_size": eps, "start": "zero"},
+        1,
+        "one step of ε from the clean input (Goodfellow et al. 2015)",
+    ),
+    "fgsm-r": AttackEntry(
+        lambda eps, steps: {"step_size": 1.25 * eps, "start": "uniform"},
+        1,
+        "one step of 1.25 ε from a uniform start (Wong et al. 2020)",
+    ),
+    "pgd": AttackEntry(
+        # ε/4 as in liu2020, liu2022 and li2023; long runs of fewer than 10 steps take larger ones.
+        lambda eps, steps: {"step_size": eps / 4 if steps >= 10 else 2.5 * eps / max(steps, 1)},
+        10,
+        "k projected steps from a uniform start (Madry et al. 2018), as pgd-20 or pgd-50x5",
+    ),
+}
+
+_NAME = re.compile(r"(?P<base>.*?)(?:-(?P<steps>\d+)(?:x(?P<restarts>\d+))?)?")
+
+
+def attack(name: str, *, eps: float, norm: str = "linf", **overrides: Any) -> Attack:
+    """An attack by name: ``fgsm``, ``fgsm-r``, ``pgd-K`` or ``pgd-KxR`` with R restarts.
+
+    Args:
+        name: a row of ``ATTACKS``, with the number of steps and restarts as its suffix.
+        eps: radius, for inputs in [0, 1]. norm: ``linf`` or ``l2``.
+        overrides: fields of ``Attack``; ``None`` keeps the table's value.
+
+    >>> attack("pgd-20", eps=8 / 255).steps
+    20
+    """
+    match = _NAME.fullmatch(name)
+    base = match["base"] if match else name
+    if base not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    entry = ATTACKS[base]
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    names = {field.name for field in dataclasses.fields(Attack)} - {"ball"}
+    for key in overrides:
+        if key not in names:
+            raise unknown("attack option", key, names)
+    if match and match["steps"] and base != "pgd":
+        raise UsageError(f"'{name}': {base} has one step; write 'pgd-{match['steps']}' for more.")
+    steps = int(match["steps"]) if match and match["steps"] else entry.steps
+    steps = int(overrides.pop("steps", steps))
+    restarts = int(match["restarts"]) if match and match["restarts"] else 1
+    fields: dict[str, Any] = {"steps": steps, "restarts": restarts, **entry.fields(eps, steps)}
+    return Attack(ball=Ball(norm, eps), **{**fields, **overrides})

@@ -1,0 +1,208 @@
+"""Checkpoints: weights with what is needed to use them, in a file that can't run code."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape import params as P
+from landscape.errors import CheckpointError
+from landscape.files import write_atomic
+from landscape.provenance import versions
+
+FORMAT = "landscape-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and their context. Everything but the weights is plain data.
+
+    Attributes:
+        state_dict: names to tensors, on the CPU.
+        model: specification that ``landscape.models.ModelSpec.from_dict`` builds, or ``None``
+            for a file of bare weights.
+        data: ``{"name": ..., "options": {...}}`` of the training data, or ``None``.
+        method: name and resolved configuration of the training.
+        history: per-epoch columns. metrics: of the saved weights. epoch: that they are from.
+        seed: of the training.
+    """
+
+    state_dict: dict[str, Tensor]
+    model: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    method: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int | None = None
+    seed: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return P.digest(self.state_dict)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the native format, whole or not at all."""
+        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        content["state_dict"] = {
+            name: t.detach().cpu().clone() for name, t in self.state_dict.items()
+        }
+        return write_payload(
+            path,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "digest": self.digest,
+                "versions": versions(),
+                **content,
+            },
+            overwrite=overwrite,
+        )
+
+    def into(self, model: nn.Module) -> nn.Module:
+        """Load the weights into ``model``; nothing is changed if they don't fit."""
+        mine, theirs = self.state_dict, model.state_dict()
+        problems = []
+        missing = [name for name in theirs if name not in mine]
+        extra = [name for name in mine if name not in theirs]
+        shapes = [n for n in mine if n in theirs and mine[n].shape != theirs[n].shape]
+        if missing:
+            problems.append(f"{len(missing)} missing ({_some(missing)})")
+        if extra:
+            problems.append(f"{len(extra)} unexpected ({_some(extra)})")
+        if shapes:
+            n = shapes[0]
+            problems.append(
+                f"{len(shapes)} of another shape ({n}: {tuple(mine[n].shape)} in the file, "
+                f"{tuple(theirs[n].shape)} in the model)"
+            )
+        if problems:
+            raise CheckpointError(
+                f"the weights don't fit {type(model).__name__}: {'; '.join(problems)}. "
+                "Is this the architecture they were trained with?"
+            )
+        model.load_state_dict(mine)
+        return model
+
+
+def load(path: str | Path, *, trust: bool = False) -> Checkpoint:
+    """Read a native checkpoint, or a file of bare weights (``state_dict`` alone or under that key).
+
+    Nothing in the file is executed unless ``trust`` is given. Raises ``CheckpointError`` with one
+    line of explanation for missing, truncated, non-checkpoint, code-carrying and damaged files,
+    and for weights that hold NaN.
+    """
+    path = Path(path)
+    content = read_payload(path, trust=trust)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return _native(path, content)
+    state = content
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        state = content["state_dict"]
+    if not (isinstance(state, dict) and state and all(torch.is_tensor(t) for t in state.values())):
+        held = f"keys {_some(content)}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path} is no checkpoint that landscape knows (it holds {held}): expected one made by "
+            "`landscape train`, or a state_dict."
+        )
+    checkpoint = Checkpoint(state_dict=dict(state))
+    _check_finite(path, checkpoint)
+    return checkpoint
+
+
+def write_payload(path: str | Path, content: dict[str, Any], *, overwrite: bool = False) -> Path:
+    """``torch.save`` through an atomic write."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return write_atomic(path, buffer.getbuffer(), overwrite=overwrite)
+
+
+def read_payload(path: str | Path, *, trust: bool = False) -> Any:
+    """``torch.load`` of tensors and plain data only, with every failure explained in one line."""
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist.")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: give a checkpoint file.")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty: copy or download it again.")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{path} is a web page, not a checkpoint (a download that asked for confirmation?): "
+            "download it again."
+        )
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is truncated: copy or download it again.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
+            raise _damaged(path, error) from error
+        raise CheckpointError(
+            f"{path} holds Python objects besides tensors{_globals(path)}, and loading them can "
+            "run code: if you trust where it came from, pass --trust-checkpoint (trust=True)."
+        ) from error
+    except Exception as error:  # torch raises many types for damaged files
+        raise _damaged(path, error) from error
+
+
+def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {content.get('version')}, this landscape reads "
+            f"{VERSION}: upgrade landscape."
+        )
+    names = {f.name for f in dataclasses.fields(Checkpoint)}
+    try:
+        checkpoint = Checkpoint(**{k: v for k, v in content.items() if k in names})
+        digest = checkpoint.digest
+    except (TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    if digest != content.get("digest"):
+        raise CheckpointError(
+            f"{path} is damaged (its weights do not match their digest): copy it again."
+        )
+    _check_finite(path, checkpoint)
+    return checkpoint
+
+
+def _check_finite(path: Path, checkpoint: Checkpoint) -> None:
+    for name, tensor in checkpoint.state_dict.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise CheckpointError(
+                f"{path}: '{name}' holds {bad} values that are NaN or infinite: the training "
+                "diverged or the file is damaged."
+            )
+
+
+def _globals(path: Path) -> str:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # only an aid to the message
+        return ""
+    return f" ({_some(sorted(names))})" if names else ""
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
+    return CheckpointError(f"{path} is not a readable checkpoint or is damaged: {reason}.")
+
+
+def _some(names: Any, most: int = 3) -> str:
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,0 +1,57 @@
+"""Everything that is measured. ``DIAGNOSTICS`` names it all.
+
+A diagnostic is a function of an Objective that returns a Result. The command line, the contract
+tests and the documentation are driven by this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from landscape.diagnostics.evaluation import Evaluation, evaluate
+from landscape.diagnostics.eigenvalues import Spectrum, spectrum
+from landscape.diagnostics.surfaces import Axis, Surface, surface
+from landscape.diagnostics.traces import Trace, trace
+from landscape.results import Result, load, load_all
+
+__all__ = [
+    "DIAGNOSTICS",
+    "Axis",
+    "Evaluation",
+    "Spectrum",
+    "Surface",
+    "Trace",
+    "evaluate",
+    "load",
+    "load_all",
+    "spectrum",
+    "surface",
+    "trace",
+]
+
+
+@dataclass(frozen=True)
+class DiagnosticEntry:
+    """One row: the function, what it returns, what it is for, and arguments for a quick run."""
+
+    function: Callable[..., Result]
+    result: type[Result]
+    description: str
+    quick: dict[str, Any] = field(default_factory=dict)
+
+
+DIAGNOSTICS: dict[str, DiagnosticEntry] = {
+    "evaluate": DiagnosticEntry(evaluate, Evaluation, "clean and robust accuracy and loss"),
+    "spectrum": DiagnosticEntry(
+        spectrum, Spectrum, "top eigenvalues of the Hessian of the loss", {"top": 3}
+    ),
+    "trace": DiagnosticEntry(trace, Trace, "trace of the Hessian of the loss", {"samples": 4}),
+    "surface": DiagnosticEntry(
+        surface,
+        Surface,
+        "the loss along one or two directions",
+        {"x": Axis(-1, 1, 3), "y": Axis(-0.5, 0.5, 2)},
+    ),
+}
