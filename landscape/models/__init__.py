@@ -1,0 +1,20 @@
+"""Every architecture of the five papers, by name, with its normalisation inside.
+
+``build`` makes a network, ``ModelSpec`` describes one in plain types, ``MODELS`` lists them.
+"""
+
+from landscape.models.building import ModelSpec, build, count_parameters
+from landscape.models.common import ACTIVATIONS, Normalize, Normalized, activation
+from landscape.models.registry import MODELS, ModelEntry
+
+__all__ = [
+    "ACTIVATIONS",
+    "MODELS",
+    "ModelEntry",
+    "ModelSpec",
+    "Normalize",
+    "Normalized",
+    "activation",
+    "build",
+    "count_parameters",
+]
