@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from landscape.diagnostics.evaluation import Evaluation, evaluate
 from landscape.diagnostics.eigenvalues import Spectrum, spectrum
+from landscape.diagnostics.evaluation import Evaluation, evaluate
 from landscape.diagnostics.surfaces import Axis, Surface, surface
 from landscape.diagnostics.traces import Trace, trace
 from landscape.results import Result, load, load_all

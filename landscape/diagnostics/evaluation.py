@@ -35,6 +35,11 @@ class Evaluation(Result):
     samples: int = scalar()
     classes: int = scalar()
 
+    def plot(self, ax: Any = None) -> Any:
+        from landscape.plotting.tables import draw_accuracies
+
+        return draw_accuracies([self], ax=ax)
+
     @property
     def near_chance(self) -> bool:
         """Whether clean accuracy can't be told from guessing (weights or normalisation wrong?)."""

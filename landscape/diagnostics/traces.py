@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,11 @@ class Trace(Result):
 
     trace: Estimate = scalar(units="loss / weight²", label="trace of the Hessian")
     estimates: np.ndarray = array("sample", units="loss / weight²", label="zᵀHz")
+
+    def plot(self, ax: Any = None) -> Any:
+        from landscape.plotting.tables import draw_trace
+
+        return draw_trace(self, ax=ax)
 
 
 def trace(

@@ -1,0 +1,54 @@
+"""Top eigenvalues against their index, with residual whiskers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from landscape.plotting.style import COLOURS, MARKERS, axes, paper
+
+
+def draw(spectra: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
+    """Eigenvalues of one or several spectra; whiskers are residuals, hollow marks unconverged.
+
+    The axis is logarithmic when all values are positive and span more than a decade.
+    """
+    with paper():
+        ax = axes(ax)
+        for i, spectrum in enumerate(spectra):
+            values, converged = spectrum.eigenvalues, spectrum.converged.astype(bool)
+            index = np.arange(1, len(values) + 1)
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            ax.plot(index, values, color=colour, linewidth=0.8, alpha=0.6)
+            ax.errorbar(
+                index[converged],
+                values[converged],
+                yerr=spectrum.residuals[converged],
+                fmt=marker,
+                color=colour,
+                label=labels[i] if i < len(labels) else None,
+            )
+            if not converged.all():
+                ax.errorbar(
+                    index[~converged],
+                    values[~converged],
+                    yerr=spectrum.residuals[~converged],
+                    fmt=marker,
+                    color=colour,
+                    markerfacecolor="white",
+                    label="not converged",
+                )
+        everything = np.concatenate([s.eigenvalues for s in spectra])
+        if everything.min() > 0 and everything.max() / everything.min() > 10:
+            ax.set_yscale("log")
+        elif everything.min() < 0 < everything.max():
+            ax.axhline(0, color="0.6", linewidth=0.6)
+        ax.set_xlabel("index")
+        which = {s.which for s in spectra}
+        ax.set_ylabel(f"{which.pop() if len(which) == 1 else ''} Hessian eigenvalue λ".strip())
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if labels:
+            ax.legend()
+        return ax

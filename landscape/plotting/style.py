@@ -1,0 +1,91 @@
+"""One look for every picture: paper widths, colour-blind-safe colours, vector and bitmap output."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from landscape.files import check_writable, write_atomic
+
+# Width of one column and of a full page of a two-column paper, in inches.
+COLUMN, PAGE = 3.25, 6.75
+
+# Okabe & Ito's palette, which stays apart under all common colour deficiencies; the markers
+# tell the series apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+# Perceptually uniform, monotone in lightness.
+MAP = "viridis"
+
+FORMATS = ("png", "pdf")
+
+_RC: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "errorbar.capsize": 2,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # text stays text in the PDF
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextlib.contextmanager
+def paper() -> Iterator[None]:
+    """The style, for the pictures drawn inside; matplotlib's own settings return afterwards."""
+    import matplotlib
+
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+def axes(ax: Any, width: float = COLUMN, ratio: float = 0.75) -> Any:
+    """``ax``, or the axes of a new figure that a notebook shows."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(width, width * ratio))
+    return ax
+
+
+def figure(width: float = COLUMN, ratio: float = 0.75) -> Any:
+    """A figure outside pyplot's global list, for files."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, width * ratio))
+
+
+def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """The files that ``save_figure`` will write."""
+    return [Path(f"{stem}.{form}") for form in formats]
+
+
+def save_figure(
+    fig: Any, stem: str | Path, *, formats: Sequence[str] = FORMATS, overwrite: bool = False
+) -> list[Path]:
+    """Write ``stem.png`` and ``stem.pdf``, each whole or not at all."""
+    paths = picture_paths(stem, formats)
+    for path in paths:
+        check_writable(path, overwrite=overwrite)
+    for path, form in zip(paths, formats, strict=True):
+        buffer = io.BytesIO()
+        # Without dates in the metadata the same numbers give the same file.
+        metadata = {"CreationDate": None} if form == "pdf" else None
+        with paper():
+            fig.savefig(buffer, format=form, metadata=metadata)
+        write_atomic(path, buffer.getbuffer(), overwrite=overwrite)
+    return paths

@@ -1,0 +1,49 @@
+"""Small drawings of estimates: accuracies with intervals, running means, training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from landscape.plotting.style import COLOURS, MARKERS, axes, paper
+
+
+def draw_accuracies(evaluations: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
+    """Accuracy per attack with 95 % intervals."""
+    with paper():
+        ax = axes(ax)
+        width = 0.6 / max(len(evaluations), 1)
+        for i, e in enumerate(evaluations):
+            at = np.arange(len(e.attack)) + (i - (len(evaluations) - 1) / 2) * width
+            ax.errorbar(
+                at,
+                100 * e.accuracy,
+                yerr=100 * np.stack([e.accuracy - e.accuracy_low, e.accuracy_high - e.accuracy]),
+                fmt=MARKERS[i % len(MARKERS)],
+                color=COLOURS[i % len(COLOURS)],
+                label=labels[i] if i < len(labels) else None,
+            )
+        ax.set_xticks(np.arange(len(evaluations[0].attack)), evaluations[0].attack)
+        ax.set_xlim(-0.5, len(evaluations[0].attack) - 0.5)
+        ax.set_ylim(0, 100)
+        ax.set_xlabel("attack")
+        ax.set_ylabel("accuracy (%)")
+        if labels:
+            ax.legend()
+        return ax
+
+
+def draw_trace(trace: Any, ax: Any = None) -> Any:
+    """Running mean of the trace estimates with a band of one standard error."""
+    with paper():
+        ax = axes(ax)
+        n = np.arange(1, len(trace.estimates) + 1)
+        mean = np.cumsum(trace.estimates) / n
+        spread = np.array([trace.estimates[:i].std(ddof=1) / np.sqrt(i) for i in n[1:]])
+        ax.plot(n, mean, color=COLOURS[0])
+        ax.fill_between(n[1:], mean[1:] - spread, mean[1:] + spread, color=COLOURS[0], alpha=0.25)
+        ax.set_xlabel("probes")
+        ax.set_ylabel("trace of the Hessian ± s.e.")
+        return ax
