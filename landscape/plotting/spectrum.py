@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, MARKERS, axes, paper
+from landscape.plotting.style import COLOURS, MARKERS, axes, log_y, paper
 
 
 def draw(spectra: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
@@ -42,12 +42,11 @@ def draw(spectra: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> 
                 )
         everything = np.concatenate([s.eigenvalues for s in spectra])
         if everything.min() > 0 and everything.max() / everything.min() > 10:
-            ax.set_yscale("log")
+            log_y(ax)
         elif everything.min() < 0 < everything.max():
             ax.axhline(0, color="0.6", linewidth=0.6)
         ax.set_xlabel("index")
-        which = {s.which for s in spectra}
-        ax.set_ylabel(f"{which.pop() if len(which) == 1 else ''} Hessian eigenvalue λ".strip())
+        ax.set_ylabel("Hessian eigenvalue λ")
         ax.xaxis.get_major_locator().set_params(integer=True)
         if labels:
             ax.legend()

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from landscape.files import check_writable, write_atomic
 
 # Width of one column and of a full page of a two-column paper, in inches.
@@ -67,6 +69,28 @@ def figure(width: float = COLUMN, ratio: float = 0.75) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, width * ratio))
+
+
+def panel(width: float = COLUMN, ratio: float = 0.75) -> tuple[Any, Any]:
+    """A figure for a file with one pair of axes in it."""
+    with paper():
+        fig = figure(width, ratio)
+        return fig, fig.add_subplot()
+
+
+def log_y(ax: Any) -> None:
+    """A logarithmic y-axis with plain numbers, of which there are some even within a decade."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    few_decades = high / low < 1000
+
+    def plain(value: float, _: Any = None) -> str:
+        mantissa = value / 10 ** np.floor(np.log10(value) + 1e-9)
+        shown = np.isclose(mantissa, (1, 2, 5)).any() if few_decades else np.isclose(mantissa, 1)
+        return f"{value:g}" if shown else ""
+
+    ax.yaxis.set_major_formatter(plain)
+    ax.yaxis.set_minor_formatter(plain)
 
 
 def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, MAP, PAGE, axes, figure, paper
+from landscape.plotting.style import COLOURS, MAP, PAGE, axes, figure, log_y, paper
 
 _LEVELS = 25
 
@@ -40,7 +40,7 @@ def draw_lines(surfaces: Sequence[Any], labels: Sequence[str] = (), ax: Any = No
         losses = np.concatenate([s.loss[0] for s in surfaces])
         losses = losses[np.isfinite(losses)]
         if len(losses) and losses.min() > 0 and losses.max() / losses.min() > 100:
-            ax.set_yscale("log")
+            log_y(ax)
         if labels:
             ax.legend()
         return ax
@@ -53,17 +53,18 @@ def compare(surfaces: Sequence[Any], labels: Sequence[str]) -> Any:
             fig = figure()
             draw_lines(surfaces, labels, ax=fig.add_subplot())
             return fig
+        # One model: side by side. Several: a column for each.
         n = len(surfaces)
-        width = PAGE if n > 1 else PAGE / 1.6
-        fig = figure(width, (1.55 if n > 1 else 1.75) / max(n, 1.0))
+        rows, columns = (1, 2) if n == 1 else (2, n)
+        fig = figure(PAGE, 0.4 if n == 1 else 1.55 / n)
         norm = scale(surfaces)
         filled = None
         flat = []
         for i, (surface, label) in enumerate(zip(surfaces, labels, strict=True)):
-            solid = fig.add_subplot(2, n, i + 1, projection="3d")
+            solid = fig.add_subplot(rows, columns, i + 1, projection="3d")
             relief(solid, surface, norm)
             solid.set_title(label)
-            ax = fig.add_subplot(2, n, n + i + 1)
+            ax = fig.add_subplot(rows, columns, n + i + 1)
             flat.append(ax)
             filled = contour(ax, surface, norm)
         fig.colorbar(filled, ax=flat, label="loss", format=_tick)
@@ -94,7 +95,7 @@ def levels(norm: Any) -> np.ndarray:
 
 
 def contour(ax: Any, surface: Any, norm: Any) -> Any:
-    """Filled contours with thin lines, the model at the centre and the lowest point marked."""
+    """Filled contours; a star marks the model, a cross the lowest point if elsewhere."""
     loss = np.ma.masked_invalid(surface.loss)
     ax.set_facecolor("0.9")
     if loss.mask.any():
@@ -106,7 +107,8 @@ def contour(ax: Any, surface: Any, norm: Any) -> Any:
     )
     if loss.count():
         j, i = np.unravel_index(np.ma.argmin(loss), loss.shape)
-        ax.plot(surface.x[i], surface.y[j], "x", color="#D55E00", markersize=5, zorder=4)
+        if surface.x[i] or surface.y[j]:
+            ax.plot(surface.x[i], surface.y[j], "x", color=COLOURS[1], markersize=5, zorder=4)
     if surface.x[0] <= 0 <= surface.x[-1] and surface.y[0] <= 0 <= surface.y[-1]:
         ax.plot(0, 0, "*", color="white", markeredgecolor="black", markersize=6, zorder=3)
     ax.set_xlabel(surface.label("x"))
@@ -125,7 +127,7 @@ def relief(ax: Any, surface: Any, norm: Any) -> None:
     height = np.log10(surface.loss) if log else surface.loss
     colours = colormaps[MAP](norm(np.ma.masked_invalid(surface.loss)))
     ax.plot_surface(
-        x, y, height, facecolors=colours, rcount=100, ccount=100, linewidth=0, antialiased=False
+        x, y, height, facecolors=colours, rcount=100, ccount=100, linewidth=0, shade=False
     )
     bounds = (norm.vmin, norm.vmax)
     ax.set_zlim(*(np.log10(bounds) if log else bounds))
@@ -135,6 +137,7 @@ def relief(ax: Any, surface: Any, norm: Any) -> None:
     ax.set_ylabel("direction 2", labelpad=-6)
     ax.set_zlabel("loss", labelpad=-4)
     ax.tick_params(pad=-2)
+    ax.locator_params(axis="both", nbins=5)
     ax.view_init(elev=30, azim=-60)
     ax.set_box_aspect((1, 1, 0.75), zoom=0.95)
 

@@ -35,15 +35,19 @@ def draw_accuracies(evaluations: Sequence[Any], labels: Sequence[str] = (), ax: 
         return ax
 
 
-def draw_trace(trace: Any, ax: Any = None) -> Any:
+def draw_traces(traces: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
     """Running mean of the trace estimates with a band of one standard error."""
     with paper():
         ax = axes(ax)
-        n = np.arange(1, len(trace.estimates) + 1)
-        mean = np.cumsum(trace.estimates) / n
-        spread = np.array([trace.estimates[:i].std(ddof=1) / np.sqrt(i) for i in n[1:]])
-        ax.plot(n, mean, color=COLOURS[0])
-        ax.fill_between(n[1:], mean[1:] - spread, mean[1:] + spread, color=COLOURS[0], alpha=0.25)
+        for i, trace in enumerate(traces):
+            colour = COLOURS[i % len(COLOURS)]
+            n = np.arange(1, len(trace.estimates) + 1)
+            mean = np.cumsum(trace.estimates) / n
+            error = np.array([trace.estimates[:m].std(ddof=1) / np.sqrt(m) for m in n[1:]])
+            ax.plot(n, mean, color=colour, label=labels[i] if i < len(labels) else None)
+            ax.fill_between(n[1:], mean[1:] - error, mean[1:] + error, color=colour, alpha=0.25)
+        if labels:
+            ax.legend()
         ax.set_xlabel("probes")
         ax.set_ylabel("trace of the Hessian ± s.e.")
         return ax

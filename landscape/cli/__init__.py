@@ -1,0 +1,123 @@
+"""The command line: parse, call the API, print, save. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from landscape._version import __version__
+from landscape.errors import LandscapeError
+
+# Every verb and the module that holds it, in the order of ``--help``.
+COMMANDS = {
+    "demo": "landscape.cli.demo",
+    "train": "landscape.cli.train",
+    "evaluate": "landscape.cli.evaluate",
+    "spectrum": "landscape.cli.spectrum",
+    "trace": "landscape.cli.trace",
+    "surface": "landscape.cli.surface",
+    "plot": "landscape.cli.plot",
+    "models": "landscape.cli.catalogue",
+    "methods": "landscape.cli.catalogue",
+    "data": "landscape.cli.data",
+    "doctor": "landscape.cli.doctor",
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are needed; their modules import only click."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[name]), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"no command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="landscape")
+def cli() -> None:
+    """Loss landscapes of neural networks: measured, with their uncertainties, and drawn.
+
+    Start with `landscape demo`. Every command takes --help.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 not converged, 130 Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A module of the user's own (--model package.module:factory) is found as Python would.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line; every failure is one line on stderr."""
+    loud = "-vv" in arguments
+    try:
+        code = cli.main(arguments, prog_name="landscape", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        return _fail(_sentence(error), error.exit_code, loud)
+    except (KeyboardInterrupt, click.Abort):
+        again = shlex.join(["landscape", *arguments])
+        print(f"\ninterrupted; finished work is kept. Go on with: {again}", file=sys.stderr)
+        return 130
+    except LandscapeError as error:
+        return _fail(str(error), error.exit_code, loud)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is wrong, and nothing is left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail("out of memory: use a smaller --batch-size or --n-examples.", 1, loud)
+    except Exception as error:
+        name, text = type(error).__name__, (str(error).splitlines() or [""])[0]
+        if name == "OutOfMemoryError":
+            return _fail("out of device memory: use a smaller --batch-size.", 1, loud)
+        return _fail(f"{name}: {text} (run again with -vv for the traceback)", 1, loud)
+
+
+def _sentence(error: click.ClickException) -> str:
+    text = error.format_message()
+    ctx = getattr(error, "ctx", None)
+    if isinstance(error, click.UsageError) and ctx is not None:
+        text = f"{text.rstrip('.')}. See '{ctx.command_path} --help'."
+    return text
+
+
+def _fail(message: str, code: int, loud: bool) -> int:
+    if loud:
+        traceback.print_exc()
+    print("landscape: error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,151 @@
+"""Options that several commands share, and the notations they accept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+class Number(click.ParamType):
+    """A number, or a fraction such as 8/255."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            if "/" in value:
+                above, below = value.split("/")
+                return float(above) / float(below)
+            return float(value)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"'{value}' is not a number or a fraction such as 8/255.", param, ctx)
+
+
+class Range(click.ParamType):
+    """LOW:HIGH, or R for -R:R."""
+
+    name = "low:high"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            parts = [float(part) for part in value.split(":")]
+        except ValueError:
+            parts = []
+        if len(parts) == 1:
+            return (-parts[0], parts[0])
+        if len(parts) != 2:
+            self.fail(f"'{value}' is not a range: write low:high, for example -1:1.", param, ctx)
+        return (parts[0], parts[1])
+
+
+class Grid(click.ParamType):
+    """NX for a line, NXxNY for a plane."""
+
+    name = "nx[xny]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"\d+(x\d+)?", value):
+            self.fail(f"'{value}' is not a grid: write 41x21, or 51 for a line.", param, ctx)
+        return tuple(int(n) for n in value.split("x"))
+
+
+NUMBER, RANGE, GRID = Number(), Range(), Grid()
+
+
+def target(split: str) -> Callable[[Command], Command]:
+    """The checkpoint, and how to build model and data around it."""
+    return _all(
+        click.argument("checkpoint", type=click.Path()),
+        click.option("--model", help="Architecture, if the file does not say: see `models`."),
+        click.option("--data", help="Data set, if not the training's: see `data`."),
+        click.option(
+            "--data-option",
+            "data_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Option of the data set, for example corruption=fog.",
+        ),
+        click.option("--data-dir", type=click.Path(), help="Where data sets lie."),
+        click.option("--split", default=split, show_default=True, help="train, val or test."),
+        click.option("--n-examples", type=int, help="Use a balanced subset of so many examples."),
+        click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True),
+        click.option(
+            "--normalize",
+            metavar="MEAN:STD",
+            help="For files of bare weights: per-channel mean and std, e.g. .49,.48,.45:.2,.2,.2.",
+        ),
+        click.option(
+            "--trust-checkpoint",
+            is_flag=True,
+            help="Load files that hold Python objects, which can run code.",
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1"
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "float64"]),
+            default="float32",
+            show_default=True,
+        ),
+    )
+
+
+def attack_options(multiple: bool = False) -> Callable[[Command], Command]:
+    """The attack: name, ball and steps."""
+    said = (
+        "Attacks, separated by commas: fgsm, pgd-20, pgd-50x5."
+        if multiple
+        else "Measure the adversarial loss under this attack: fgsm, pgd-10."
+    )
+    return _all(
+        click.option(
+            "--attack", default="pgd-20" if multiple else None, help=said, show_default=multiple
+        ),
+        click.option("--norm", type=click.Choice(["linf", "l2"]), help="Default: the training's."),
+        click.option("--eps", type=NUMBER, help="Radius in [0, 1] units. Default: the training's."),
+        click.option("--alpha", type=NUMBER, help="Step size. Default: eps/4, fgsm eps."),
+        click.option("--steps", type=click.IntRange(0), help="Number of steps."),
+        click.option("--restarts", type=click.IntRange(1), help="Random restarts, the worst kept."),
+    )
+
+
+def seed(command: Command) -> Command:
+    return click.option("--seed", type=int, default=0, show_default=True)(command)
+
+
+def output(command: Command) -> Command:
+    """Where results go and how much is said."""
+    return _all(
+        click.option("--out", type=click.Path(), help="HDF5 file; pictures lie beside it."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        click.option("--overwrite", is_flag=True, help="Replace existing files."),
+        verbosity,
+    )(command)
+
+
+def verbosity(command: Command) -> Command:
+    return _all(
+        click.option("--quiet", "-q", is_flag=True, help="No progress, no remarks."),
+        click.option("-v", "verbose", count=True, help="-vv shows tracebacks."),
+    )(command)
+
+
+def _all(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply

@@ -1,0 +1,132 @@
+"""What a command says: results on stdout, progress and remarks on stderr, files last."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from landscape.files import check_writable
+from landscape.plotting.style import picture_paths, save_figure
+from landscape.results import Result
+
+
+class ProgressBar(Protocol):
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+class Say:
+    """The voice of one command."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False, **_: Any) -> None:
+        self.quiet, self.as_json = quiet, as_json
+
+    def remark(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"landscape: warning: {text}", file=sys.stderr, flush=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table on stdout, unless JSON was asked for. Columns of numbers are right-aligned."""
+        if self.as_json:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for i, column in enumerate(columns):
+            numeric = all(row[i][:1] in tuple("0123456789-–") for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        # Piped output is as wide as it needs to be.
+        width = None if sys.stdout.isatty() else 400
+        console = Console(width=width, highlight=False, markup=False, emoji=False)
+        if title:
+            console.print(title, soft_wrap=True)
+        console.print(table)
+
+    def json(self, content: Any) -> None:
+        if self.as_json:
+            print(json.dumps(content, allow_nan=False))
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """The output paths, printed last."""
+        for path in paths:
+            print(f"wrote {path}", file=sys.stderr if self.as_json else sys.stdout)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[ProgressBar]:
+        """A bar on stderr with time left; one plain line when stderr is not a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class Outputs:
+    """The files of one command: an HDF5 result and its pictures, checked before long work.
+
+    Without ``--out`` they are named by checkpoint and diagnostic, in the current folder.
+    """
+
+    def __init__(self, checkpoint: str, what: str, given: Mapping[str, Any]) -> None:
+        path = Path(given["out"] or f"{Path(checkpoint).stem}-{what}.h5")
+        self.path = path if path.suffix else path.with_suffix(".h5")
+        self.overwrite: bool = given["overwrite"]
+        self.stem = self.path.with_suffix("")
+        for path in [self.path, *picture_paths(self.stem)]:
+            check_writable(path, overwrite=self.overwrite)
+
+    def save(self, result: Result, figure: Any) -> list[Path]:
+        return [
+            result.save(self.path, overwrite=self.overwrite),
+            *save_figure(figure, self.stem, overwrite=self.overwrite),
+        ]
+
+
+def number(value: float) -> str:
+    """Six significant digits, which float32 carries."""
+    return f"{value:.6g}"
+
+
+def percent(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def describe_loss(objective: Mapping[str, Any]) -> str:
+    """'clean loss', or the attack and how its perturbation was treated, from a provenance."""
+    attack = objective["attack"]
+    if attack is None:
+        return "clean loss"
+    held = "held fixed" if objective["perturbation"] == "fixed" else "found again at every point"
+    return (
+        f"adversarial loss ({attack['norm']}, ε = {attack['eps']:.4g}, {attack['steps']} steps, "
+        f"perturbation {held})"
+    )

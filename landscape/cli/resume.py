@@ -1,0 +1,42 @@
+"""The unfinished result of an interrupted command, kept beside its final name."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from landscape.cli.output import Say
+from landscape.errors import DataError
+from landscape.results import Result, load
+
+
+class Partial:
+    """``NAME.partial.h5`` next to ``NAME.h5``; written at most every ``interval`` seconds."""
+
+    interval = 2.0
+
+    def __init__(self, path: Path, *, resume: bool, say: Say) -> None:
+        self.path = path.with_suffix(".partial.h5")
+        self.resume, self.say = resume, say
+        self._last = time.monotonic()
+
+    def load(self) -> Any:
+        """What an earlier run left, or ``None``."""
+        if not self.resume or not self.path.exists():
+            return None
+        try:
+            found = load(self.path)
+        except DataError as error:
+            self.say.warn(f"{error} Starting over.")
+            return None
+        self.say.remark(f"going on from {self.path}")
+        return found
+
+    def save(self, result: Result) -> None:
+        if time.monotonic() - self._last >= self.interval:
+            result.save(self.path, overwrite=True)
+            self._last = time.monotonic()
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,157 @@
+"""From the options of a command to an Objective, with the clean accuracy said first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape import attacks, checkpoints, models
+from landscape import data as datasets
+from landscape.attacks import Attack
+from landscape.checkpoints import Checkpoint
+from landscape.cli.output import Say
+from landscape.diagnostics import Evaluation, evaluate
+from landscape.errors import UsageError
+from landscape.objective import Objective
+
+
+class Target:
+    """A checkpoint made usable: its model on its device, and the data asked for."""
+
+    def __init__(self, say: Say, checkpoint: str, **options: Any) -> None:
+        self.say, self.path, self._given = say, Path(checkpoint), options
+        self.checkpoint = checkpoints.load(self.path, trust=options["trust_checkpoint"])
+        self.batch_size: int = options["batch_size"]
+        self.seed: int = options.get("seed", 0)
+        data_name, data_options = _data_choice(self.checkpoint, options)
+        self.split: str = options["split"]
+        self.data = datasets.load(
+            data_name,
+            self.split,
+            data_dir=options["data_dir"],
+            n_examples=options["n_examples"],
+            seed=self.seed,
+            **data_options,
+        )
+        self.data_name = data_name
+        spec = _model_spec(self.checkpoint, self.data, options)
+        self.model_name = spec.name
+        model = self.checkpoint.into(spec.build(seed=0))
+        self.model = model.to(device(options["device"]), getattr(torch, options["dtype"])).eval()
+
+    def objective(self, attack: Attack | None = None, refresh: str = "fixed") -> Objective:
+        return Objective(
+            self.model,
+            self.data,
+            attack=attack,
+            refresh=refresh,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
+
+    def attack(self, name: str | None) -> Attack | None:
+        """The attack of a name; ε and norm default to those the checkpoint was trained with."""
+        asked = {key: self._given[key] for key in ("norm", "eps", "alpha", "steps", "restarts")}
+        if name is None:
+            for key, value in asked.items():
+                if value is not None:
+                    raise UsageError(f"--{key} needs an attack: add --attack pgd-10, for example.")
+            return None
+        trained = self.checkpoint.method.get("attack") or {}
+        eps = trained.get("eps") if asked["eps"] is None else asked["eps"]
+        if eps is None:
+            raise UsageError(
+                f"--attack {name} needs a radius, and this checkpoint was not trained with one: "
+                "add --eps, for example --eps 8/255."
+            )
+        return attacks.attack(
+            name,
+            eps=eps,
+            norm=asked["norm"] or trained.get("norm") or "linf",
+            step_size=asked["alpha"],
+            steps=asked["steps"],
+            restarts=asked["restarts"],
+        )
+
+    def introduce(self, objective: Objective) -> Evaluation:
+        """Say what is measured, clean accuracy first, and warn near chance."""
+        clean = evaluate(objective.with_attack(None))
+        method = self.checkpoint.method.get("name", "unknown training")
+        self.say.remark(
+            f"{self.path.name}: {self.model_name}, {method}, {self.data_name}/{self.split}, "
+            f"{clean.samples} examples; clean accuracy "
+            f"{100 * clean.accuracy[0]:.1f} % "
+            f"[{100 * clean.accuracy_low[0]:.1f}, {100 * clean.accuracy_high[0]:.1f}], "
+            f"loss {clean.loss[0]:.4g}"
+        )
+        if clean.near_chance:
+            self.say.warn(
+                f"clean accuracy is near chance ({100 / clean.classes:.0f} %): weights, "
+                "normalisation or data probably don't match."
+            )
+        return clean
+
+
+def device(name: str) -> torch.device:
+    """``auto`` is the first CUDA device if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{name}': write auto, cpu, cuda or cuda:1.") from error
+    if found.type == "cuda" and (
+        not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that "
+            "torch can use (`landscape doctor` shows more)."
+        )
+    return found
+
+
+def key_values(pairs: tuple[str, ...], option: str) -> dict[str, Any]:
+    """KEY=VALUE pairs; whole numbers become numbers."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UsageError(f"{option} {pair}: write KEY=VALUE.")
+        found[key.replace("-", "_")] = int(value) if value.lstrip("-").isdigit() else value
+    return found
+
+
+def _data_choice(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    given = key_values(options["data_options"], "--data-option")
+    if options["data"]:
+        return options["data"], given
+    if checkpoint.data is None:
+        raise UsageError("the file does not say what data it was trained on: add --data NAME.")
+    return checkpoint.data["name"], {**checkpoint.data.get("options", {}), **given}
+
+
+def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> models.ModelSpec:
+    if options["model"] is None:
+        if checkpoint.model is None:
+            raise UsageError(
+                "the file holds weights alone: add --model NAME (`landscape models` lists them)."
+            )
+        return models.ModelSpec.from_dict(checkpoint.model)
+    normalize: tuple[Any, Any] | None = None
+    if options["normalize"]:
+        try:
+            mean, std = (
+                tuple(float(v) for v in part.split(",")) for part in options["normalize"].split(":")
+            )
+        except ValueError as error:
+            raise UsageError(
+                f"--normalize {options['normalize']}: write MEAN:STD, channels separated by commas."
+            ) from error
+        normalize = (mean, std)
+    elif checkpoint.model is not None:
+        normalize = checkpoint.model.get("normalize")
+    if not hasattr(data, "in_shape"):
+        raise UsageError("--model by name needs a data set by name, which knows its shape.")
+    return models.ModelSpec(options["model"], data.in_shape, data.num_classes, normalize)
