@@ -1,0 +1,42 @@
+# Everything runs inside .venv, which these targets make and fill.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint checkpoints bench clean
+
+demo: .venv/.installed
+	$(BIN)/landscape demo --out out/demo --overwrite
+
+test: .venv/.tested-with lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: .venv/.tested-with
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.tested-with
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The bundled checkpoints, trained again from their recipes (two minutes).
+checkpoints: .venv/.installed
+	$(BIN)/python checkpoints/make.py
+
+bench: .venv/.benched-with
+	$(BIN)/python -m benchmarks
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e .
+	touch $@
+
+.venv/.tested-with: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[test]'
+	touch $@
+
+.venv/.benched-with: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache
