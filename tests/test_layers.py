@@ -22,7 +22,8 @@ LAYERS = [
     ["checkpoints"],
     ["models", "data"],
     ["training"],
-    ["cli", "__main__"],
+    ["cli"],
+    ["__main__"],
 ]
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

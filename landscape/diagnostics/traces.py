@@ -26,9 +26,9 @@ class Trace(Result):
     estimates: np.ndarray = array("sample", units="loss / weight²", label="zᵀHz")
 
     def plot(self, ax: Any = None) -> Any:
-        from landscape.plotting.tables import draw_trace
+        from landscape.plotting.tables import draw_traces
 
-        return draw_trace(self, ax=ax)
+        return draw_traces([self], ax=ax)
 
 
 def trace(
