@@ -23,15 +23,13 @@ if TYPE_CHECKING:
         Surface,
         Trace,
         evaluate,
-        load,
-        load_all,
         spectrum,
         surface,
         trace,
     )
     from landscape.objective import Objective
     from landscape.operators import Hessian
-    from landscape.results import Estimate, Result, save_all
+    from landscape.results import Estimate, Result, load, load_all, save_all
 
 _WHERE = {
     # the function that is studied
@@ -55,8 +53,8 @@ _WHERE = {
     "Spectrum": "landscape.diagnostics",
     "Surface": "landscape.diagnostics",
     "Trace": "landscape.diagnostics",
-    "load": "landscape.diagnostics",
-    "load_all": "landscape.diagnostics",
+    "load": "landscape.results",
+    "load_all": "landscape.results",
     "save_all": "landscape.results",
     # checkpoints
     "Checkpoint": "landscape.checkpoints",

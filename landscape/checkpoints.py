@@ -206,3 +206,12 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _some(names: Any, most: int = 3) -> str:
     names = list(map(str, names))
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def bundled() -> dict[str, Path]:
+    """The small digits checkpoints that come with the package, by name; see their manifest."""
+    here = Path(__file__).parent
+    for folder in (here / "_checkpoints", here.parent / "checkpoints"):
+        if (folder / "manifest.json").exists():
+            return {path.stem: path for path in sorted(folder.glob("*.pt"))}
+    raise CheckpointError("the bundled checkpoints are missing: install landscape again.")

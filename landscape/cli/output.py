@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,6 +88,25 @@ class Say:
         ) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
+    def training(self) -> Iterator[Callable[[int, int, int, int, dict[str, float]], None]]:
+        """A bar over all batches; without a terminal, a line on stderr after every epoch."""
+        with self.progress("training") as bar:
+
+            def report(
+                epoch: int, epochs: int, batch: int, batches: int, metrics: dict[str, float]
+            ) -> None:
+                bar((epoch - 1) * batches + batch, epochs * batches)
+                if "seconds" in metrics and not sys.stderr.isatty():
+                    robust = metrics["val_robust_accuracy"]
+                    self.remark(
+                        f"epoch {epoch}/{epochs}: loss {metrics['train_loss']:.4f}, "
+                        f"validation accuracy {100 * metrics['val_accuracy']:.1f} %"
+                        + (f", robust {100 * robust:.1f} %" if robust == robust else "")
+                    )
+
+            yield report
 
 
 class Outputs:

@@ -17,10 +17,10 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
     from pathlib import Path
 
     from landscape.cli.output import Say
-    from landscape.diagnostics import load_all
     from landscape.errors import UsageError
     from landscape.plotting import PICTURES, picture
     from landscape.plotting.style import save_figure
+    from landscape.results import load_all
 
     say = Say(**given)
     by_kind: dict[str, list[tuple[str, Any]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from landscape.results import Result, load
 
 
 class Partial:
-    """``NAME.partial.h5`` next to ``NAME.h5``; written at most every ``interval`` seconds."""
+    """``NAME.partial.h5`` next to ``NAME.h5``; saved every LANDSCAPE_SAVE_SECONDS (2)."""
 
-    interval = 2.0
+    interval = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
 
     def __init__(self, path: Path, *, resume: bool, say: Say) -> None:
         self.path = path.with_suffix(".partial.h5")

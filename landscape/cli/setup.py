@@ -59,7 +59,8 @@ class Target:
                 if value is not None:
                     raise UsageError(f"--{key} needs an attack: add --attack pgd-10, for example.")
             return None
-        trained = self.checkpoint.method.get("attack") or {}
+        # The attack that the training itself was judged by.
+        trained = (self.checkpoint.method.get("config") or {}).get("evaluation") or {}
         eps = trained.get("eps") if asked["eps"] is None else asked["eps"]
         if eps is None:
             raise UsageError(

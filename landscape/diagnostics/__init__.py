@@ -14,7 +14,7 @@ from landscape.diagnostics.eigenvalues import Spectrum, spectrum
 from landscape.diagnostics.evaluation import Evaluation, evaluate
 from landscape.diagnostics.surfaces import Axis, Surface, surface
 from landscape.diagnostics.traces import Trace, trace
-from landscape.results import Result, load, load_all
+from landscape.results import Result
 
 __all__ = [
     "DIAGNOSTICS",
@@ -24,8 +24,6 @@ __all__ = [
     "Surface",
     "Trace",
     "evaluate",
-    "load",
-    "load_all",
     "spectrum",
     "surface",
     "trace",

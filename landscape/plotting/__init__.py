@@ -27,6 +27,7 @@ PICTURES: dict[str, Callable[[Sequence[Any], Sequence[str]], Any]] = {
     "spectrum": _on_one_panel(spectrum.draw),
     "surface": surface.compare,
     "trace": _on_one_panel(tables.draw_traces),
+    "history": _on_one_panel(tables.draw_histories),
     "evaluation": _on_one_panel(tables.draw_accuracies),
 }
 

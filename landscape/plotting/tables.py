@@ -51,3 +51,25 @@ def draw_traces(traces: Sequence[Any], labels: Sequence[str] = (), ax: Any = Non
         ax.set_xlabel("probes")
         ax.set_ylabel("trace of the Hessian ± s.e.")
         return ax
+
+
+def draw_histories(histories: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
+    """Validation accuracy over the epochs, clean solid and robust dashed; the best epoch marked."""
+    with paper():
+        ax = axes(ax)
+        for i, history in enumerate(histories):
+            colour = COLOURS[i % len(COLOURS)]
+            name = f"{labels[i]}, " if i < len(labels) else ""
+            clean, robust = 100 * history.val_accuracy, 100 * history.val_robust_accuracy
+            ax.plot(history.epoch, clean, color=colour, label=f"{name}clean")
+            chosen = clean
+            if np.isfinite(robust).any():
+                ax.plot(history.epoch, robust, "--", color=colour, label=f"{name}robust")
+                chosen = robust
+            at = history.best_epoch - 1
+            ax.plot(history.epoch[at], chosen[at], MARKERS[0], color=colour)
+        ax.set_ylim(0, 100)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("validation accuracy (%)")
+        ax.legend()
+        return ax

@@ -1,0 +1,314 @@
+"""The command line as a user meets it: what it prints, writes, refuses and exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import landscape as ls
+from landscape.cli import COMMANDS, run
+
+
+@pytest.fixture(autouse=True)
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def one_line(err: str) -> str:
+    """The single error line a failing command must end with."""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("landscape: error:")]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from landscape.cli import run; code = run(['--help'])\n"
+        "heavy = {'torch', 'numpy', 'h5py', 'matplotlib', 'rich', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert "Usage: landscape" in capsys.readouterr().out
+
+
+def test_spectrum_prints_and_writes(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["spectrum", str(checkpoint), "--top", "5"]) == 0
+    out, err = capsys.readouterr()
+    saved = ls.load("tiny-spectrum.h5")
+    for value in saved.eigenvalues:
+        assert f"{value:.6g}" in out
+    assert "clean accuracy" in err
+    assert out.splitlines()[-1] == "wrote tiny-spectrum.pdf"
+    assert sorted(p.name for p in Path().iterdir()) == [
+        "tiny-spectrum.h5",
+        "tiny-spectrum.pdf",
+        "tiny-spectrum.png",
+    ]
+
+
+def test_json_is_one_object_with_the_field_names(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["spectrum", str(checkpoint), "--top", "3", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {"eigenvalues", "residuals", "converged", "schema_version", "provenance"} <= set(content)
+    assert content["eigenvalues"] == ls.load("tiny-spectrum.h5").eigenvalues.tolist()
+
+
+def test_unconverged_is_exit_code_3_and_still_saved(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["spectrum", str(checkpoint), "--top", "5", "--max-products", "6"]) == 3
+    assert "not converged" in capsys.readouterr().err
+    assert not ls.load("tiny-spectrum.h5").converged.all()
+
+
+def test_adversarial_surface_says_how_the_perturbation_was_treated(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["surface", str(checkpoint), "--grid", "4x3", "--range", "0.5", "--attack", "pgd-2"]
+    assert run([*command, "--n-examples", "100"]) == 0
+    assert "ε = 0.1, 2 steps, perturbation found again" in capsys.readouterr().out
+    saved = ls.load("tiny-surface-pgd-2.h5")
+    assert saved.loss.shape == (3, 4)
+    np.testing.assert_allclose(saved.y, [-0.5, 0, 0.5])
+    assert run([*command, "--perturbation", "fixed", "--out", "fixed.h5"]) == 0
+    assert "perturbation held fixed" in capsys.readouterr().out
+
+
+def test_line_surface_and_plot(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["surface", str(checkpoint), "--grid", "5", "--n-examples", "50"]) == 0
+    assert run(["plot", "tiny-surface.h5", "--out", "again"]) == 0
+    assert Path("again.png").stat().st_size > 1000
+    assert run(["plot", "tiny-surface.h5", "tiny-surface.h5", "--out", "again"]) == 1
+    assert "exists: pass --overwrite" in one_line(capsys.readouterr().err)
+
+
+def test_evaluate(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(checkpoint), "--attack", "fgsm,pgd-5", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["attack"] == ["clean", "fgsm", "pgd-5"]
+    clean, fgsm, pgd = content["accuracy"]
+    assert clean > 0.85
+    assert clean > fgsm
+    assert clean > pgd
+
+
+def test_trace_and_catalogues(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trace", str(checkpoint), "--samples", "5", "--n-examples", "50"]) == 0
+    assert "±" in capsys.readouterr().out
+    for name in ("models", "methods", "data", "doctor"):
+        assert run([name]) == 0
+    out = capsys.readouterr().out
+    for word in ("wideresnet", "trades", "cifar10", "torchvision"):
+        assert word in out
+
+
+# -- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["spectum"], 2, "Did you mean 'spectrum'"),
+        (["spectrum", "CKPT", "--top", "0"], 2, "--top"),
+        (["spectrum", "CKPT", "--topp", "3"], 2, "--topp"),
+        (["spectrum", "CKPT", "--top", "700"], 2, "asked for 700 eigenvalues, but θ has 650"),
+        (["spectrum", "CKPT", "--attack", "pdg-10"], 2, "did you mean 'pgd'"),
+        (["spectrum", "CKPT", "--attack", "pgd-10", "--eps", "-1"], 2, "eps must be"),
+        (["spectrum", "CKPT", "--attack", "pgd-10", "--eps", "8"], 2, "8/255"),
+        (["spectrum", "CKPT", "--attack", "pgd-10", "--eps", "x"], 2, "not a number"),
+        (["spectrum", "CKPT", "--eps", "8/255"], 2, "--eps needs an attack"),
+        (["spectrum", "CKPT", "--model", "lennet"], 2, "did you mean 'lenet'"),
+        (["spectrum", "CKPT", "--model", "lenet-2"], 1, "the weights don't fit"),
+        (["spectrum", "CKPT", "--data", "digitz"], 2, "did you mean 'digits'"),
+        (["spectrum", "CKPT", "--data", "cifar10", "--data-dir", "."], 1, "landscape data cifar10"),
+        (["spectrum", "CKPT", "--split", "extra"], 2, "train, val, test"),
+        (["spectrum", "CKPT", "--n-examples", "0"], 2, "0"),
+        (["spectrum", "CKPT", "--device", "cudda"], 2, "unknown device"),
+        (["surface", "CKPT", "--directions", "randm"], 2, "did you mean 'random'"),
+        (["surface", "CKPT", "--grid", "5by5"], 2, "41x21"),
+        (["surface", "CKPT", "--grid", "1x5"], 2, "at least 2 points"),
+        (["surface", "CKPT", "--range", "1:-1"], 2, "must grow"),
+        (["surface", "CKPT", "--range", "a:b"], 2, "low:high"),
+        (["spectrum", "missing.pt"], 1, "missing.pt does not exist"),
+        (["plot", "missing.h5"], 1, "missing.h5 does not exist"),
+        (["spectrum", "CKPT", "--out", "/proc/nothing/x.h5"], 1, "can't write"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else None,
+)
+def test_bad_requests(
+    arguments: list[str],
+    code: int,
+    message: str,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([str(checkpoint) if a == "CKPT" else a for a in arguments]) == code
+    assert message in one_line(capsys.readouterr().err)
+    assert not list(Path().iterdir())
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (open, ("exploded", "w"))
+
+
+def _bad_files(folder: Path, checkpoint: Path) -> dict[str, tuple[Path, str]]:
+    whole = checkpoint.read_bytes()
+    state = torch.load(checkpoint, weights_only=True)
+    nan = {k: torch.full_like(v, torch.nan) for k, v in state["state_dict"].items()}
+    torch.save(nan, folder / "nan.pt")
+    torch.save({"epoch": 3}, folder / "other.pt")
+    with (folder / "bomb.pt").open("wb") as stream:
+        pickle.dump({"state_dict": Bomb()}, stream)
+    torch.save({"x": Bomb()}, folder / "zipbomb.pt")
+    (folder / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.pt").write_bytes(b"")
+    (folder / "page.pt").write_text("<!DOCTYPE html><html>Virus scan warning</html>")
+    (folder / "text.pt").write_text("hello")
+    return {
+        name: (folder / f"{name}.pt", message)
+        for name, message in {
+            "nan": "NaN or infinite",
+            "other": "no checkpoint that landscape knows",
+            "bomb": "--trust-checkpoint",
+            "zipbomb": "--trust-checkpoint",
+            "truncated": "truncated",
+            "empty": "is empty",
+            "page": "is a web page",
+            "text": "not a readable checkpoint",
+        }.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["nan", "other", "bomb", "zipbomb", "truncated", "empty", "page", "text"]
+)
+def test_bad_checkpoints(
+    name: str,
+    checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, message = _bad_files(tmp_path_factory.mktemp("bad"), checkpoint)[name]
+    assert run(["spectrum", str(path), "--model", "logistic", "--data", "digits"]) == 1
+    assert message in one_line(capsys.readouterr().err)
+    assert not list(Path().iterdir())
+
+
+def test_existing_results_are_kept(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tiny-spectrum.h5").write_text("precious")
+    assert run(["spectrum", str(checkpoint), "--top", "2"]) == 1
+    assert "--overwrite" in one_line(capsys.readouterr().err)
+    assert Path("tiny-spectrum.h5").read_text() == "precious"
+    assert run(["spectrum", str(checkpoint), "--top", "2", "--overwrite"]) == 0
+    assert len(ls.load("tiny-spectrum.h5").eigenvalues) == 2
+
+
+def test_full_disk(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(["spectrum", str(checkpoint), "--top", "2"]) == 1
+    assert "the disk is full" in one_line(capsys.readouterr().err)
+    assert not list(Path().iterdir())
+
+
+def test_near_chance_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    torch.save({k.replace("1.", "linear."): v for k, v in model.state_dict().items()}, "zero.pt")
+    from landscape.models import build
+
+    names = list(build("logistic", in_shape=(1, 8, 8), num_classes=10).state_dict())
+    torch.save(dict(zip(names, model.state_dict().values(), strict=True)), "zero.pt")
+    assert run(["trace", "zero.pt", "--model", "logistic", "--data", "digits"]) == 0
+    assert "near chance" in capsys.readouterr().err
+
+
+def test_bare_weights_need_a_model_and_data(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(torch.load(checkpoint, weights_only=True)["state_dict"], "bare.pt")
+    assert run(["spectrum", "bare.pt"]) == 2
+    assert "add --data" in one_line(capsys.readouterr().err)
+    assert run(["spectrum", "bare.pt", "--data", "digits"]) == 2
+    assert "add --model" in one_line(capsys.readouterr().err)
+    command = ["spectrum", "bare.pt", "--data", "digits", "--model", "logistic", "--top", "2"]
+    assert run([*command, "--attack", "pgd-2"]) == 2
+    assert "needs a radius" in one_line(capsys.readouterr().err)
+    assert run(command) == 0
+
+
+def test_killed_surface_resumes_to_the_same_result(checkpoint: Path) -> None:
+    def command(out: str) -> list[str]:
+        return [
+            *[sys.executable, "-m", "landscape", "surface", str(checkpoint)],
+            *["--grid", "60x12", "--attack", "pgd-10", "--out", out, "-q"],
+        ]
+
+    env = {**os.environ, "LANDSCAPE_SAVE_SECONDS": "0"}
+    process = subprocess.Popen(command("cut.h5"), env=env)
+    partial = Path("cut.partial.h5")
+    deadline = time.monotonic() + 120
+    while not partial.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial.exists()
+    assert not Path("cut.h5").exists()
+    before = ls.load(partial)
+    assert 0 < before.done.sum() < before.done.size
+    assert subprocess.run(command("cut.h5"), env=env).returncode == 0
+    assert not partial.exists()
+    assert subprocess.run(command("whole.h5"), env=env).returncode == 0
+    np.testing.assert_array_equal(ls.load("cut.h5").loss, ls.load("whole.h5").loss)
+
+
+def test_interrupt_prints_how_to_go_on(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("landscape.diagnostics.surface", interrupted)
+    assert run(["surface", str(checkpoint), "--grid", "5"]) == 130
+    assert f"landscape surface {checkpoint} --grid 5" in capsys.readouterr().err
+
+
+def test_unexpected_errors_are_one_line_unless_vv(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr("landscape.diagnostics.spectrum", broken)
+    assert run(["spectrum", str(checkpoint)]) == 1
+    assert "RuntimeError: first" in one_line(capsys.readouterr().err)
+    assert run(["spectrum", str(checkpoint), "-vv"]) == 1
+    assert "Traceback" in capsys.readouterr().err
