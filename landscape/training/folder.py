@@ -1,0 +1,81 @@
+"""The folder of a training run, and what an existing one means for a new request.
+
+========== ===================================================================
+last.pt    the training after its last finished epoch, from which it continues
+best.pt    checkpoint of the epoch of highest validation accuracy so far
+final.pt   checkpoint of the last epoch; there once the run is finished
+history.h5 one row per finished epoch
+========== ===================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from landscape import checkpoints
+from landscape.checkpoints import Checkpoint, read_payload, write_payload
+from landscape.errors import CheckpointError, OutputError, UsageError
+from landscape.training.config import TrainConfig, differences
+from landscape.training.state import State
+
+CHECKPOINTS = ("best.pt", "final.pt")
+FILES = ("last.pt", *CHECKPOINTS, "history.h5")
+FORMAT, VERSION = "landscape-training", 1
+
+
+def write_state(out: Path, config: TrainConfig, state: State) -> None:
+    """Replace ``last.pt``: from now on ``state.epoch`` epochs are done."""
+    payload = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config.to_dict(),
+        "state": state.to_payload(),
+    }
+    write_payload(out / "last.pt", payload, overwrite=True)
+
+
+def clear(out: Path) -> None:
+    """Delete the files of a run, and nothing else."""
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+
+
+def existing(
+    out: Path, config: TrainConfig, *, resume: bool, overwrite: bool
+) -> State | Checkpoint | None:
+    """What ``out`` holds of this run: its end, a state to continue from, or nothing."""
+    if overwrite:
+        return None
+    present = [out / name for name in FILES if (out / name).exists()]
+    if present and not resume:
+        raise OutputError(
+            f"{out} holds a training run ({', '.join(path.name for path in present)}): pass "
+            "--resume to continue it, --overwrite to start over, or another --out."
+        )
+    found = {path.name: checkpoints.load(path) for path in present if path.name in CHECKPOINTS}
+    for checkpoint in found.values():
+        _check_same(out, checkpoint.method.get("config"), config)
+    if len(found) == len(CHECKPOINTS):
+        return found["best.pt"]
+    if not (out / "last.pt").exists():
+        return None
+    payload = read_payload(out / "last.pt")
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise CheckpointError(f"{out / 'last.pt'} is not the state of a training run.")
+    if payload.get("version") != VERSION:
+        raise CheckpointError(
+            f"{out / 'last.pt'} has version {payload.get('version')}, this landscape reads "
+            f"{VERSION}: pass --overwrite to start over."
+        )
+    _check_same(out, payload["config"], config)
+    return State(**payload["state"])
+
+
+def _check_same(out: Path, old: dict[str, Any] | None, config: TrainConfig) -> None:
+    changed = ["not made by landscape"] if old is None else differences(old, config.to_dict())
+    if changed:
+        raise UsageError(
+            f"{out} holds a training of another configuration ({'; '.join(changed)}): "
+            "pass --overwrite to start over, or another --out."
+        )

@@ -1,0 +1,148 @@
+"""Train, evaluate, save: a training by name, in a folder that survives interruption."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from landscape.checkpoints import Checkpoint
+from landscape.data import augmentation
+from landscape.data import load as load_data
+from landscape.files import check_writable
+from landscape.provenance import Record
+from landscape.random import Streams
+from landscape.training.config import TrainConfig
+from landscape.training.folder import clear, existing, write_state
+from landscape.training.history import History
+from landscape.training.loop import Progress, fit
+from landscape.training.state import State
+from landscape.training.validation import Validator
+
+
+def train(
+    config: TrainConfig,
+    out_dir: str | Path,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    data_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train, evaluate and save; returns the checkpoint of the best epoch.
+
+    A run of the same configuration in ``out_dir`` is continued, or returned if finished; one of
+    another configuration is refused. With ``overwrite`` it is deleted and started over. Files
+    are written whole or not at all after every epoch, so an interrupt costs at most one epoch.
+
+    Args:
+        resume: whether to continue; without it an existing run is an ``OutputError``.
+        progress: see ``fit``.
+    """
+    out = Path(out_dir)
+    check_writable(out / "last.pt", overwrite=True)
+    state = existing(out, config, resume=resume, overwrite=overwrite)
+    if isinstance(state, Checkpoint):
+        return state
+    device = config.resolved_device()
+    parts = {
+        split: load_data(
+            config.data,
+            split,
+            data_dir=data_dir,
+            n_examples=config.n_examples if split == "train" else None,
+            **config.data_options,
+        )
+        for split in ("train", "val", "test")
+    }
+    seed = Streams(config.plan.seed).derived_seed("model")
+    model = config.model.build(seed=seed).to(device)
+    record = Record(
+        "train",
+        {"model": config.model.to_dict(), "data": config.to_dict()["data"]},
+        config.plan.seed,
+        config=config.to_dict(),
+    )
+    earlier = sum(state.columns["seconds"]) if state else 0.0
+
+    def save(new: State) -> None:
+        if new.best_epoch == new.epoch:
+            names = ("val_accuracy", "val_robust_accuracy")
+            metrics = {n: v for n in names if not math.isnan(v := new.columns[n][-1])}
+            best = _checkpoint(config, new, new.best_weights, new.best_epoch, metrics)
+            best.save(out / "best.pt", overwrite=True)
+        history = History.of(new.columns, new.best_epoch, record.finish(earlier=earlier))
+        history.save(out / "history.h5", overwrite=True)
+        # Last, as this is what makes the epoch count.
+        write_state(out, config, new)
+
+    if state is None:  # with overwrite: only now, when the data and the network are there
+        clear(out)
+    state = fit(
+        model,
+        parts["train"],
+        config.plan,
+        validation=parts["val"],
+        augment=augmentation(config.augmentation),
+        progress=progress,
+        state=state,
+        save=save,
+    )
+    return _finish(out, config, state, model, parts)
+
+
+def _finish(
+    out: Path, config: TrainConfig, state: State, model: nn.Module, parts: dict[str, Any]
+) -> Checkpoint:
+    """Evaluate the last and the best weights and write both checkpoints."""
+    validators = {
+        split: Validator(
+            model,
+            parts[split],
+            config.evaluation,
+            seed=config.plan.seed,
+            batch_size=max(256, config.plan.batch_size),
+        )
+        for split in ("val", "test")
+    }
+    saved = {}
+    # final.pt comes last: together with best.pt it says that the run is finished.
+    for name, weights, epoch in (
+        ("best.pt", state.best_weights, state.best_epoch),
+        ("final.pt", state.weights, state.epoch),
+    ):
+        model.load_state_dict(weights)
+        metrics = {}
+        for split, validator in validators.items():
+            found = validator()
+            metrics[f"{split}_accuracy"] = found["accuracy"]
+            if config.evaluation is not None:
+                metrics[f"{split}_robust_accuracy"] = found["robust_accuracy"]
+        saved[name] = _checkpoint(config, state, weights, epoch, metrics)
+        saved[name].save(out / name, overwrite=True)
+    return saved["best.pt"]
+
+
+def _checkpoint(
+    config: TrainConfig,
+    state: State,
+    weights: dict[str, Tensor],
+    epoch: int,
+    metrics: dict[str, float],
+) -> Checkpoint:
+    return Checkpoint(
+        state_dict=weights,
+        model=config.model.to_dict(),
+        data=config.to_dict()["data"],
+        method={
+            "name": config.plan.method.name,
+            "digest": config.digest,
+            "config": config.to_dict(),
+        },
+        history=state.columns,
+        metrics=metrics,
+        epoch=epoch,
+        seed=config.plan.seed,
+    )

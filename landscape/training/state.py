@@ -1,0 +1,67 @@
+"""What the next epoch of a training depends on, in plain data and tensors."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.training.history import COLUMNS
+
+
+@dataclass(frozen=True)
+class State:
+    """A training after ``epoch`` epochs.
+
+    Attributes:
+        weights: of the network, on the CPU. optimiser: its ``state_dict``.
+        memory: what parts of the method keep between updates.
+        columns: of the history, one number per epoch.
+        best_epoch: of highest validation accuracy, counted from 1; the last without validation.
+        best_weights: of that epoch.
+    """
+
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    columns: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in COLUMNS})
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def after(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        memory: dict[str, Tensor],
+        row: dict[str, float],
+    ) -> State:
+        """The state one epoch later, as a copy that further training doesn't change."""
+        columns = {name: [*self.columns[name], row[name]] for name in COLUMNS}
+        weights = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+        later = dataclasses.replace(
+            self,
+            epoch=self.epoch + 1,
+            weights=weights,
+            optimiser=copy.deepcopy(optimiser.state_dict()),
+            memory={name: t.detach().cpu().clone() for name, t in memory.items()},
+            columns=columns,
+        )
+        score = later.score(later.epoch)
+        if self.best_epoch and not math.isnan(score) and score <= later.score(self.best_epoch):
+            return later
+        return dataclasses.replace(later, best_epoch=later.epoch, best_weights=weights)
+
+    def score(self, epoch: int) -> float:
+        """Validation accuracy after ``epoch``: robust if measured, else clean, else NaN."""
+        robust = self.columns["val_robust_accuracy"][epoch - 1]
+        return self.columns["val_accuracy"][epoch - 1] if math.isnan(robust) else robust
+
+    def to_payload(self) -> dict[str, Any]:
+        """Tensors and plain data, for ``torch.load(weights_only=True)``."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
