@@ -1,5 +1,7 @@
 # Everything runs inside .venv, which these targets make and fill.
 PYTHON ?= python3
+# Waiting threads sleep: spinning ones stall small networks on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
 .PHONY: demo test test-slow lint checkpoints bench clean

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from landscape.objective import Objective
     from landscape.operators import Hessian
     from landscape.results import Estimate, Result, load, load_all, save_all
+    from landscape.training import METHODS, Plan, default_config, fit, method, train
 
 _WHERE = {
     # the function that is studied
@@ -56,6 +57,13 @@ _WHERE = {
     "load": "landscape.results",
     "load_all": "landscape.results",
     "save_all": "landscape.results",
+    # training
+    "METHODS": "landscape.training",
+    "Plan": "landscape.training",
+    "default_config": "landscape.training",
+    "fit": "landscape.training",
+    "method": "landscape.training",
+    "train": "landscape.training",
     # checkpoints
     "Checkpoint": "landscape.checkpoints",
     "load_checkpoint": ("landscape.checkpoints", "load"),
@@ -63,6 +71,7 @@ _WHERE = {
 
 __all__ = [
     "DIAGNOSTICS",
+    "METHODS",
     "Attack",
     "Axis",
     "Ball",
@@ -71,20 +80,25 @@ __all__ = [
     "Evaluation",
     "Hessian",
     "Objective",
+    "Plan",
     "Result",
     "Spectrum",
     "Surface",
     "Trace",
     "__version__",
     "attack",
+    "default_config",
     "evaluate",
+    "fit",
     "load",
     "load_all",
     "load_checkpoint",
+    "method",
     "save_all",
     "spectrum",
     "surface",
     "trace",
+    "train",
 ]
 
 

@@ -6,7 +6,9 @@ consumer asks for a stream by name, so adding a consumer never shifts another on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -58,3 +60,19 @@ class Streams:
         """
         u = self.uniform(name, shape).clamp_min_(2.0**-54)
         return torch.special.ndtri(u)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's global generators seeded inside and as before afterwards.
+
+    For what takes no generator: initialisation, Dropout.
+    """
+    # torch.manual_seed would also seed every GPU, now or at its later initialisation.
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from landscape.errors import UsageError, unknown
 from landscape.models import registry
 from landscape.models.common import Normalize, Normalized, Shape, whole
 from landscape.models.foreign import imported_model, torchvision_model
+from landscape.random import seeded
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -45,7 +46,7 @@ def build(
     shape = _shape(in_shape)
     classes = whole("num_classes", num_classes)
     statistics = None if normalize is None else _statistics(normalize, shape)
-    with nullcontext() if seed is None else _seeded(seed):
+    with nullcontext() if seed is None else seeded(seed, torch.get_default_device()):
         network = _network(name, shape, classes, options)
     return network if statistics is None else Normalized(Normalize(*statistics, shape), network)
 
@@ -127,20 +128,6 @@ def _network(name: str, in_shape: Shape, num_classes: int, options: dict[str, An
                 f"model '{name}' already says {option}={implied[option]}; leave out one of the two."
             )
     return entry.factory(in_shape, num_classes, **implied, **options)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    # torch.manual_seed would also seed every GPU, now or at its later initialisation; only the
-    # generator of the device that parameters are made on is forked and seeded.
-    device = torch.get_default_device()
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _shape(in_shape: Sequence[int]) -> Shape:

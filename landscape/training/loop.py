@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import NumericalError, UsageError
-from landscape.random import Streams
+from landscape.random import Streams, seeded
 from landscape.training.batch import Batch
-from landscape.training.network import check_classifier, restored_flags, seeded
+from landscape.training.network import check_classifier, restored_flags
 from landscape.training.plan import Plan
 from landscape.training.samples import Augment, Samples
 from landscape.training.state import State

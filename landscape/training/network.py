@@ -41,21 +41,6 @@ def restored_flags(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global generators seeded inside and as before afterwards.
-
-    Dropout and the like draw from them and take no generator.
-    """
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
 def check_classifier(model: nn.Module, x: Tensor, labels: Tensor) -> None:
     """Refuse a network that doesn't map the inputs ``x`` to logits for all of ``labels``."""
     with untouched(model), torch.no_grad():
