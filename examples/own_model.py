@@ -1,6 +1,6 @@
 """A network and data of one's own: nothing to subclass, nothing to register.
 
-    python examples/own_model.py
+python examples/own_model.py
 """
 
 import torch

@@ -82,8 +82,10 @@ class Batches:
         first, second = (next((b for b in self._source), None) for _ in range(2))
         if first is None or second is None:
             return
+        # Bytes, because NaN differs from itself.
         if any(
-            not torch.equal(a, b) for a, b in zip(_pair(first, 0), _pair(second, 0), strict=True)
+            a.shape != b.shape or as_bytes(a) != as_bytes(b)
+            for a, b in zip(_pair(first, 0), _pair(second, 0), strict=True)
         ):
             raise _changed(0)
 
@@ -106,7 +108,8 @@ class Batches:
             if used > self.keep_bytes and not self._in_memory:
                 kept = None
             if kept is not None:
-                kept.append(self._place(x, y))
+                # Cloned, because a source may fill the same tensors again for its next batch.
+                kept.append(self._place(x, y) if self._in_memory else self._place(*_clone(x, y)))
         if self.samples == 0:
             raise DataError("the data are empty: expected at least one batch with one sample.")
         if kept is not None and not self._in_memory:
@@ -141,7 +144,7 @@ def _as_iterable(data: Any, batch_size: int) -> tuple[Iterable[Any], bool]:
     """The source of batches, and whether its batches are tensors that already sit in memory."""
     if isinstance(data, tuple) and len(data) == 2 and all(torch.is_tensor(t) for t in data):
         x, y = data
-        if x.shape[:1] != y.shape[:1]:
+        if x.ndim == 0 or y.ndim == 0 or x.shape[0] != y.shape[0]:
             raise DataError(
                 f"x has {x.shape[0] if x.ndim else 0} samples and y "
                 f"{y.shape[0] if y.ndim else 0}: give one target per sample."
@@ -165,6 +168,10 @@ def _as_iterable(data: Any, batch_size: int) -> tuple[Iterable[Any], bool]:
         f"expected a DataLoader, a list of (x, y) batches or a pair of tensors, "
         f"got {type(data).__name__}."
     )
+
+
+def _clone(x: Tensor, y: Tensor) -> Batch:
+    return x.clone(), y.clone()
 
 
 def _pair(item: Any, index: int) -> Batch:

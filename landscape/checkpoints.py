@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import pickle
+import tarfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from landscape import params as P
 from landscape.errors import CheckpointError
 from landscape.files import write_atomic
-from landscape.provenance import versions
+from landscape.provenance import plain, versions
 
 FORMAT = "landscape-checkpoint"
 VERSION = 1
@@ -52,21 +55,25 @@ class Checkpoint:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the native format, whole or not at all."""
-        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        content["state_dict"] = {
-            name: t.detach().cpu().clone() for name, t in self.state_dict.items()
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "versions": versions(),
+            **self._context(),
+            "state_dict": {n: t.detach().cpu().clone() for n, t in self.state_dict.items()},
+            "seal": self._seal(),
         }
-        return write_payload(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "digest": self.digest,
-                "versions": versions(),
-                **content,
-            },
-            overwrite=overwrite,
-        )
+        return write_payload(path, content, overwrite=overwrite)
+
+    def _context(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "state_dict"]
+        return {name: plain(getattr(self, name)) for name in names}
+
+    def _seal(self) -> str:
+        """SHA-256 of weights and context: tells a damaged file."""
+        text = json.dumps([self.digest, self._context()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def into(self, model: nn.Module) -> nn.Module:
         """Load the weights into ``model``; nothing is changed if they don't fit."""
@@ -95,7 +102,7 @@ class Checkpoint:
 
 
 def load(path: str | Path, *, trust: bool = False) -> Checkpoint:
-    """Read a native checkpoint, or a file of bare weights (``state_dict`` alone or under that key).
+    """Read a native checkpoint, or bare weights (a ``state_dict``, alone or under that key).
 
     Nothing in the file is executed unless ``trust`` is given. Raises ``CheckpointError`` with one
     line of explanation for missing, truncated, non-checkpoint, code-carrying and damaged files,
@@ -145,6 +152,13 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
             f"{path} is a web page, not a checkpoint (a download that asked for confirmation?): "
             "download it again."
         )
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    # torch writes zip files, before 1.6 pickles and before 0.2 tar files.
+    if not head.startswith((b"PK", b"\x80")) and not tarfile.is_tarfile(path):
+        raise CheckpointError(
+            f"{path} is no checkpoint: it is neither a file that torch.save wrote nor .safetensors."
+        )
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is truncated: copy or download it again.")
     try:
@@ -160,6 +174,16 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
         raise _damaged(path, error) from error
 
 
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     if content.get("version") != VERSION:
         raise CheckpointError(
@@ -169,12 +193,12 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     names = {f.name for f in dataclasses.fields(Checkpoint)}
     try:
         checkpoint = Checkpoint(**{k: v for k, v in content.items() if k in names})
-        digest = checkpoint.digest
-    except (TypeError, AttributeError) as error:
+        seal = checkpoint._seal()
+    except (TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
-    if digest != content.get("digest"):
+    if seal != content.get("seal"):
         raise CheckpointError(
-            f"{path} is damaged (its weights do not match their digest): copy it again."
+            f"{path} is damaged (its content does not match its digest): copy it again."
         )
     _check_finite(path, checkpoint)
     return checkpoint

@@ -17,13 +17,19 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> Path:
     be created or written.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        raise _explain(path, error) from error
+    if folder:
         raise OutputError(f"{path} is a folder: give a file name.")
-    if path.exists() and not overwrite:
+    if exists and not overwrite:
         raise OutputError(
             f"{path} exists: pass --overwrite (overwrite=True) to replace it, or another --out."
         )
     try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path.parent))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass

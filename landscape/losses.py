@@ -61,7 +61,7 @@ def check_mean(loss: Loss, output: Tensor, target: Tensor) -> None:
     with torch.no_grad():
         once = loss(output, target)
         if once.ndim > 0:
-            if once.shape[0] != output.shape[0]:
+            if once.shape != output.shape[:1]:
                 raise UsageError(
                     f"the loss returned shape {tuple(once.shape)} for a batch of "
                     f"{output.shape[0]}: return one value per sample (reduction='none')."

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random as python_random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import functional
 from landscape import params as P
 from landscape.attacks import Attack
 from landscape.batches import Batch, Batches
 from landscape.errors import DataError, NumericalError, UsageError, unknown
+from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
 from landscape.params import Params
 from landscape.random import Streams
@@ -91,6 +91,7 @@ class Objective:
                 data, device=self.device, dtype=self.dtype, batch_size=batch_size
             )
             self._adversarial: list[Tensor] | None = None
+            self._versions: list[int] = []
             self._check_model()
 
     def with_attack(self, attack: Attack | None, refresh: str = "each") -> Objective:
@@ -109,7 +110,7 @@ class Objective:
         with self._pass(at) as (forward, batches), torch.no_grad():
             for x, y in batches:
                 output = forward(x)
-                loss += self._sum(output, y).double()
+                loss += functional.total(self._loss, output, y).double()
                 hits = _correct(output, y)
                 if hits is not None:
                     classifies = True
@@ -140,50 +141,51 @@ class Objective:
     def gradient(self, at: Mapping[str, Tensor] | None = None) -> Params:
         """∇_θ L, sample-weighted over the whole data. Cost: one forward and backward pass."""
         total = P.zeros_like(self.params)
-        for _, loss, leaves in self._losses(at):
-            if not loss.requires_grad:  # none of θ takes part in this loss
-                continue
-            grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-            for name, g in zip(leaves, grads, strict=True):
+        for term in self.terms(at):
+            for name, g in zip(total, term.gradient()[0], strict=True):
                 total[name] += g
         return total
 
     def hvp(self, vector: Mapping[str, Tensor], at: Mapping[str, Tensor] | None = None) -> Params:
-        """∇²_θ L · vector, by differentiating ⟨∇L, vector⟩.
+        """∇²_θ L · vector, by differentiating twice; ``operators.Hessian`` is faster for many.
 
         Raises ``NumericalError`` naming the batch if the product isn't finite.
         """
         total = P.zeros_like(self.params)
-        pieces = [vector[name] for name in self.params]
-        for index, loss, leaves in self._losses(at):
-            if not loss.requires_grad:
-                continue
-            wrt = list(leaves.values())
-            grads = torch.autograd.grad(loss, wrt, create_graph=True, materialize_grads=True)
-            pairs = [(g, v) for g, v in zip(grads, pieces, strict=True) if g.requires_grad]
-            if not pairs:  # the loss is linear in θ on this batch
-                continue
-            products = torch.autograd.grad(
-                [g for g, _ in pairs], wrt, [v for _, v in pairs], materialize_grads=True
-            )
-            for name, product in zip(leaves, products, strict=True):
-                total[name] += product
-            if not all(bool(p.isfinite().all()) for p in products):
-                raise NumericalError(
-                    f"the Hessian-vector product of batch {index} is not finite (loss "
-                    f"{float(loss) * self.batches.samples:.3g}): check that batch's inputs, or "
-                    "measure in float64 (--dtype float64)."
-                )
+        for index, term in enumerate(self.terms(at)):
+            product = term.hessian()({name: vector[name] for name in total})
+            check_product(P.flatten(product), index)
+            for name, share in product.items():
+                total[name] += share
         return total
+
+    def terms(self, at: Mapping[str, Tensor] | None = None) -> Iterator[Term]:
+        """L as a sum over the batches, each a function of θ with its perturbations held.
+
+        Perturbations are those of ``refresh`` at the point ``at``. Terms can be called, and
+        transformed by ``torch.func``, during the iteration and after it.
+        """
+        full = self._full(at)
+        inputs = self._inputs(functional.at(self.model, full))
+        while True:
+            # Not around the yield: the caller's own errors would leave it suspended inside.
+            with untouched(self.model):
+                batch = next(inputs, None)
+            if batch is None:
+                return
+            x, y = batch
+            names = tuple(self.params)
+            yield Term(self.model, self._loss, full, names, x, y, self.batches.samples)
 
     # -- record -------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """What provenance records of the function: model, data, loss, attack, refresh."""
+        state = dict((*self.model.named_parameters(), *self.model.named_buffers()))
         return {
             "model": {
                 "class": type(self.model).__name__,
-                "digest": P.digest(self.model.state_dict()),
+                "digest": P.digest(state),
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "theta": P.size(self.params),
                 "dtype": str(self.dtype).removeprefix("torch."),
@@ -206,7 +208,13 @@ class Objective:
             odd = set(at) - set(self.params)
             if odd:
                 raise UsageError(f"not among the parameters θ: {', '.join(sorted(odd)[:5])}.")
-            full.update({name: p.detach() for name, p in at.items()})
+            for name, p in at.items():
+                if p.shape != full[name].shape:
+                    raise UsageError(
+                        f"'{name}' has shape {tuple(full[name].shape)} in the model and "
+                        f"{tuple(p.shape)} in the given point."
+                    )
+                full[name] = p.detach()
         return full
 
     @contextlib.contextmanager
@@ -216,26 +224,14 @@ class Objective:
         """The network at θ and the batches to evaluate it on, with the model left untouched."""
         full = self._full(at)
         with untouched(self.model):
-            forward = self._functional(full)
+            forward = functional.at(self.model, full)
             yield forward, self._inputs(forward)
 
-    def _functional(self, full: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        # Buffers go in as copies: a module that writes them even in eval mode writes the copies.
-        buffers = {name: b.clone() for name, b in self.model.named_buffers()}
-        state = {**buffers, **full}
-
-        def forward(x: Tensor) -> Tensor:
-            output = torch.func.functional_call(self.model, state, (x,))
-            if not torch.is_tensor(output):
-                raise UsageError(
-                    f"the model returned a {type(output).__name__}: wrap it in a module whose "
-                    "forward returns the tensor that the loss takes."
-                )
-            return output
-
-        return forward
-
     def _inputs(self, forward: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
+        centre = self._full(None)
+        versions = [p._version for p in centre.values()]
+        if versions != self._versions:  # the model was trained on: its examples are out of date
+            self._adversarial, self._versions = None, versions
         if self.attack is None:
             yield from self.batches
         elif self.refresh == "each":
@@ -246,7 +242,7 @@ class Objective:
         else:
             # Made at the centre whatever θ this pass is at; kept if the data themselves are.
             made = []
-            for x, y in self._attacked(self._functional(self._full(None))):
+            for x, y in self._attacked(functional.at(self.model, centre)):
                 if self.batches.in_memory:
                     made.append(x)
                 yield x, y
@@ -258,28 +254,11 @@ class Objective:
         for x, y in self.batches:
             yield self.attack.perturb(forward, x, y, streams=streams, loss=self._loss), y
 
-    def _losses(
-        self, at: Mapping[str, Tensor] | None
-    ) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
-        """Per batch: its index, its share of L with a graph, and the leaves θ."""
-        full = self._full(at)
-        leaves = {name: full[name].clone().requires_grad_() for name in self.params}
-        forward = self._functional({**full, **leaves})
-        with untouched(self.model):
-            for index, (x, y) in enumerate(self._inputs(self._functional(full))):
-                with torch.enable_grad():
-                    loss = self._sum(forward(x), y) / self.batches.samples
-                yield index, loss, leaves
-
-    def _sum(self, output: Tensor, y: Tensor) -> Tensor:
-        values = self._loss(output, y)
-        return values * len(output) if values.ndim == 0 else values.sum()
-
     def _check_model(self) -> None:
         """One batch through the model: outputs, targets and loss are what is expected."""
         x, y = next(iter(self.batches))
         with torch.no_grad():
-            output = self._functional(self._full(None))(x)
+            output = functional.at(self.model, self._full(None))(x)
         if output.shape[:1] != x.shape[:1]:
             raise UsageError(
                 f"the model returned shape {tuple(output.shape)} for {len(x)} samples: "
@@ -297,33 +276,24 @@ class Objective:
         check_mean(self._loss, output, y)
 
 
-@contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; train flags and all global random states as before afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    cpu, numpy_state, python_state = (
-        torch.get_rng_state(),
-        np.random.get_state(),  # noqa: NPY002 - saved because user code may draw from it
-        python_random.getstate(),
-    )
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-        torch.set_rng_state(cpu)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        python_random.setstate(python_state)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+def check_product(product: Tensor, batch: int) -> None:
+    """Refuse a product of the Hessian with a vector that isn't finite, naming the batch."""
+    if not bool(product.isfinite().all()):
+        raise NumericalError(
+            f"the Hessian-vector product of batch {batch} is not finite: check that batch's "
+            "inputs, or measure in float64 (--dtype float64)."
+        )
 
 
 def check_finite(model: nn.Module) -> None:
-    """Refuse NaN and infinite weights, naming the first."""
-    for name, p in model.state_dict().items():
-        if p.is_floating_point() and not bool(p.isfinite().all()):
+    """Refuse NaN and infinite weights, naming the first; a buffer may hold −inf (a mask)."""
+    buffers = (
+        (name, b.nan_to_num(nan=torch.nan, posinf=0, neginf=0))
+        for name, b in model.named_buffers()
+        if b.is_floating_point()
+    )
+    for name, p in (*model.named_parameters(), *buffers):
+        if not bool(p.isfinite().all()):
             bad = int((~p.isfinite()).sum())
             raise NumericalError(
                 f"'{name}' holds {bad} values that are NaN or infinite: the training diverged or "
@@ -332,6 +302,7 @@ def check_finite(model: nn.Module) -> None:
 
 
 def _correct(output: Tensor, y: Tensor) -> Tensor | None:
-    if output.ndim == 2 and y.ndim == 1 and not y.is_floating_point():
+    # A single output has no argmax to compare: integer targets are then numbers to regress on.
+    if output.ndim == 2 and output.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point():
         return output.argmax(1) == y
     return None

@@ -52,9 +52,9 @@ def size(params: Mapping[str, Tensor]) -> int:
 
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """⟨a, b⟩, accumulated in float64."""
+    """⟨a, b⟩ in float64, where the squares of float32 numbers neither overflow nor vanish."""
     _check_alike(a, b)
-    return float(sum((a[name] * b[name]).sum(dtype=torch.float64) for name in a))
+    return float(sum((a[name].double() * b[name].double()).sum() for name in a))
 
 
 def norm(a: Mapping[str, Tensor]) -> float:
@@ -72,6 +72,8 @@ def axpy(alpha: float, x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Para
     extra = set(x) - set(y)
     if extra:
         raise UsageError(f"the direction has entries the point lacks: {', '.join(sorted(extra))}.")
+    for name in x:  # torch would broadcast
+        _check_shapes(name, x[name], y[name])
     return {name: torch.add(p, x[name], alpha=alpha) if name in x else p for name, p in y.items()}
 
 
@@ -176,8 +178,12 @@ def _check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
         odd = sorted(a.keys() ^ b.keys())
         raise UsageError(f"parameter vectors differ in their names: {', '.join(odd[:5])}.")
     for name in a:
-        if a[name].shape != b[name].shape:
-            raise UsageError(
-                f"parameter vectors differ in the shape of '{name}': "
-                f"{tuple(a[name].shape)} and {tuple(b[name].shape)}."
-            )
+        _check_shapes(name, a[name], b[name])
+
+
+def _check_shapes(name: str, a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise UsageError(
+            f"parameter vectors differ in the shape of '{name}': "
+            f"{tuple(a.shape)} and {tuple(b.shape)}."
+        )

@@ -37,8 +37,8 @@ class Provenance:
 
     def __post_init__(self) -> None:
         # Tuples become lists now rather than on the first save, so that load(save(r)) == r.
-        for name in ("settings", "objective", "versions"):
-            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
+        for name in ("settings", "objective", "seed", "versions"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -53,9 +53,10 @@ class Record:
         self._start = time.perf_counter()
         self._fields = {
             "diagnostic": diagnostic,
-            "settings": settings,
-            "objective": objective,
-            "seed": seed,
+            # Now, so that a setting that can't be stored is refused before the work.
+            "settings": plain(settings),
+            "objective": plain(objective),
+            "seed": plain(seed),
         }
 
     def check_same(self, other: Provenance) -> None:
@@ -78,11 +79,16 @@ class Record:
     def finish(self, *, earlier: float = 0.0) -> Provenance:
         """The provenance; ``earlier`` seconds were spent in interrupted runs."""
         return Provenance(
-            **self._fields,  # type: ignore[arg-type]
+            **self._fields,
             versions=versions(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             wall_time=round(time.perf_counter() - self._start + earlier, 3),
         )
+
+
+def plain(value: Any) -> Any:
+    """As JSON reads it back; numpy's and torch's numbers become Python's."""
+    return json.loads(json.dumps(value, default=lambda v: v.tolist()))
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ JSON of the command line and the labels of the axes.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import json
 import math
@@ -26,6 +27,15 @@ from landscape.files import write_atomic
 from landscape.provenance import Provenance
 
 SCHEMA_VERSION = 1
+
+# The modules that define the kinds of result, so that a file can be read before they were used.
+_HOMES = {
+    "evaluation": "landscape.diagnostics",
+    "history": "landscape.training",
+    "spectrum": "landscape.diagnostics",
+    "surface": "landscape.diagnostics",
+    "trace": "landscape.diagnostics",
+}
 
 # What netCDF writes into a dimension that has no coordinate values; both netCDF4 and h5netcdf
 # (so xarray) then show the dimension without inventing a variable.
@@ -144,7 +154,7 @@ class Result:
             "kind": self.kind,
             **body,
             "schema_version": SCHEMA_VERSION,
-            "provenance": self.provenance.to_dict(),
+            "provenance": _jsonable(self.provenance.to_dict()),
         }
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -182,7 +192,9 @@ def load_all(path: str | Path) -> dict[str, Result]:
                     found[name] = _read(item, path)
 
             file.visititems(visit)
-    except (OSError, KeyError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises many types for damaged files
         raise DataError(f"{path} is not a readable HDF5 result: {_first_line(error)}.") from error
     if not found:
         raise DataError(f"{path} holds no landscape result.")
@@ -252,7 +264,15 @@ def _scale(
 
 
 def _read(group: h5py.Group, path: Path) -> Result:
+    version = int(group.attrs["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has result version {version}, this landscape ({__version__}) reads up to "
+            f"{SCHEMA_VERSION}: upgrade landscape."
+        )
     kind = group.attrs["kind"]
+    if kind not in Result._kinds and kind in _HOMES:
+        importlib.import_module(_HOMES[kind])
     if kind not in Result._kinds:
         raise DataError(
             f"{path} holds a result of kind '{kind}', which this version of landscape "
@@ -263,7 +283,7 @@ def _read(group: h5py.Group, path: Path) -> Result:
     values: dict[str, Any] = {}
     for field in cls.fields():
         name = field.name
-        if types[name] is Estimate and name in group:
+        if f"{name}_standard_error" in group and _is_estimate(types[name]):
             values[name] = Estimate(
                 float(group[name][()]),
                 float(group[f"{name}_standard_error"][()]),
@@ -280,6 +300,10 @@ def _read(group: h5py.Group, path: Path) -> Result:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has no readable provenance: {_first_line(error)}.") from error
     return cls(provenance=provenance, **values)
+
+
+def _is_estimate(annotation: Any) -> bool:
+    return annotation is Estimate or Estimate in typing.get_args(annotation)
 
 
 def _value(dataset: h5py.Dataset, *, scalar: bool) -> Any:
@@ -306,6 +330,8 @@ def _equal(a: Any, b: Any) -> bool:
         if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
             return False
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+    if isinstance(a, Estimate) and isinstance(b, Estimate):
+        return all(map(_equal, dataclasses.astuple(a), dataclasses.astuple(b)))
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
         return True
     return bool(a == b)
@@ -314,10 +340,12 @@ def _equal(a: Any, b: Any) -> bool:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, Estimate):
         return {key: _jsonable(v) for key, v in dataclasses.asdict(value).items()}
-    if isinstance(value, np.ndarray):
-        return [_jsonable(v) for v in value.tolist()]
+    if isinstance(value, np.ndarray | np.generic):
+        return _jsonable(value.tolist())
     if isinstance(value, list):
         return [_jsonable(v) for v in value]
+    if isinstance(value, dict):
+        return {key: _jsonable(v) for key, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

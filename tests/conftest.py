@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from landscape.checkpoints import Checkpoint
 from landscape.models import ModelSpec
+
+# The same cases at every run: a test that fails once fails for everybody.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")

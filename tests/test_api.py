@@ -50,7 +50,7 @@ def test_bundled_checkpoints_match_their_manifest() -> None:
         checkpoint = ls.load_checkpoint(path)
         assert checkpoint.digest == manifest[name]["digest"]
         model = checkpoint.into(models.ModelSpec.from_dict(checkpoint.model or {}).build())
-        objective = ls.Objective(model, test)
+        objective = ls.Objective(model, test, seed=manifest[name]["seed"])
         found = ls.evaluate(objective, {"pgd-20": ls.attack("pgd-20", eps=0.1)})
         expected = manifest[name]["metrics"]
         assert found.accuracy[0] == expected["test_accuracy"]

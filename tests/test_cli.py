@@ -196,7 +196,7 @@ def _bad_files(folder: Path, checkpoint: Path) -> dict[str, tuple[Path, str]]:
             "truncated": "truncated",
             "empty": "is empty",
             "page": "is a web page",
-            "text": "not a readable checkpoint",
+            "text": "neither a file that torch.save wrote",
         }.items()
     }
 

@@ -14,7 +14,7 @@ LAYERS = [
     ["_version", "errors"],
     ["random", "files"],
     ["params", "losses", "provenance"],
-    ["results", "batches"],
+    ["results", "batches", "functional"],
     ["linalg", "attacks", "plotting"],
     ["objective"],
     ["operators", "directions"],

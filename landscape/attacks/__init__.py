@@ -63,7 +63,7 @@ def attack(name: str, *, eps: float, norm: str = "linf", **overrides: Any) -> At
     match = _NAME.fullmatch(name)
     base = match["base"] if match else name
     if base not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
+        raise unknown("attack", base, ATTACKS)
     entry = ATTACKS[base]
     overrides = {key: value for key, value in overrides.items() if value is not None}
     names = {field.name for field in dataclasses.fields(Attack)} - {"ball"}

@@ -136,7 +136,13 @@ class Attack:
             if self.restarts == 1:
                 return found
             with torch.no_grad():
-                value = objective(forward(found)).to(best_value)
+                logits = forward(found)
+                if self.objective == "loss" and loss(logits, y).ndim == 0:
+                    raise UsageError(
+                        "restarts keep the worst start of every sample, which needs a loss that "
+                        "returns one value per sample: use reduction='none'."
+                    )
+                value = objective(logits).to(best_value)
             better = value > best_value
             best = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), found, best)
             best_value = torch.where(better, value, best_value)

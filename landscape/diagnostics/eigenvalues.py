@@ -69,7 +69,7 @@ def spectrum(
         keep_vectors: store the eigenvectors too (parameters × top numbers).
         seed: of the random start vector. progress: called as (values converged, top).
 
-    Cost: 4 to 6 Hessian-vector products per eigenvalue, each about 4 gradients over the data.
+    Cost: 4 to 6 Hessian-vector products per eigenvalue, see ``operators.Hessian``.
     When it lies: ReLU networks have no curvature across their kinks, which is where part of the
     loss's change happens; a Hessian is a statement about an infinitesimal neighbourhood.
     """
@@ -88,6 +88,7 @@ def spectrum(
         tol=tol,
         max_products=max_products,
         method="Lanczos, full reorthogonalisation",
+        product=operator.product,
     )
     pairs = eigenpairs(
         operator,

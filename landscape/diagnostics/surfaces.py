@@ -130,9 +130,10 @@ def surface(
     if len(directions) not in (1, 2) or (len(directions) == 1 and y is not None):
         raise UsageError(f"got {len(directions)} directions: give one for a line, two for a plane.")
     norms = np.array([P.norm(d) for d in directions])
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
+    usable = np.isfinite(norms) & (norms > 0)
+    if not usable.all():
         raise UsageError(
-            f"direction {int(np.argmin(norms > 0)) + 1} is zero or not finite: nothing would move."
+            f"direction {int(np.argmin(usable)) + 1} is zero or not finite: nothing would move."
         )
     record = Record(
         "surface",

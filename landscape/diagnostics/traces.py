@@ -49,9 +49,12 @@ def trace(
     Cost: one Hessian-vector product per probe. When it lies: a trace near zero may be large
     positive and negative curvature cancelling; read it beside the spectrum.
     """
-    record = Record("trace", objective.describe(), seed, samples=samples, tol=tol)
+    operator = Hessian(objective)
+    record = Record(
+        "trace", objective.describe(), seed, samples=samples, tol=tol, product=operator.product
+    )
     estimate, estimates = hutchinson(
-        Hessian(objective),
+        operator,
         samples=samples,
         tol=tol,
         streams=Streams(seed, "trace"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import DataError, UsageError
-from landscape.objective import untouched
+from landscape.functional import untouched
 
 Forward = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from landscape.attacks import Attack
-from landscape.objective import Objective, untouched
+from landscape.functional import untouched
+from landscape.objective import Objective
 
 
 class Validator:

@@ -1,0 +1,134 @@
+"""A model as a function of its parameters, called so that the model itself is left untouched."""
+
+from __future__ import annotations
+
+import contextlib
+import random as python_random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape import params as P
+from landscape.errors import UsageError
+from landscape.losses import Loss
+from landscape.params import Params
+
+Product = Callable[[Params], Params]
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; train flags and all global random states as before afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    cpu, numpy_state, python_state = (
+        torch.get_rng_state(),
+        np.random.get_state(),  # noqa: NPY002 - saved because user code may draw from it
+        python_random.getstate(),
+    )
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+        torch.set_rng_state(cpu)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        python_random.setstate(python_state)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def at(model: nn.Module, full: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """x ↦ f(x) with the parameters ``full`` in place of the model's; call it ``untouched``."""
+    # Buffers go in as copies: a module that writes them even in eval mode writes the copies.
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    state = {**buffers, **full}
+
+    def forward(x: Tensor) -> Tensor:
+        output = torch.func.functional_call(model, state, (x,))
+        if not torch.is_tensor(output):
+            raise UsageError(
+                f"the model returned a {type(output).__name__}: wrap it in a module whose "
+                "forward returns the tensor that the loss takes."
+            )
+        return output
+
+    return forward
+
+
+def total(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """Σ_i ℓ(output_i, y_i) over a batch, of a per-sample or a batch-mean loss."""
+    values = loss(output, y)
+    return values * len(output) if values.ndim == 0 else values.sum()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One batch's share of L as a function of θ: ``term(θ) == term.outer(term.network(θ))``.
+
+    Attributes:
+        full: every parameter at the term's own point. names: those that θ consists of.
+        samples: N, over all batches.
+    """
+
+    model: nn.Module
+    loss: Loss
+    full: Params
+    names: tuple[str, ...]
+    x: Tensor
+    y: Tensor
+    samples: int
+
+    def __call__(self, theta: Params) -> Tensor:
+        return self.outer(self.network(theta))
+
+    def network(self, theta: Params) -> Tensor:
+        """Outputs f_θ(x), shape (B, ...)."""
+        with untouched(self.model):
+            return at(self.model, {**self.full, **theta})(self.x)
+
+    def outer(self, output: Tensor) -> Tensor:
+        """Σ_i ℓ(output_i, y_i) / N over the samples i of this batch."""
+        with untouched(self.model):  # a loss may be a module with state of its own
+            return total(self.loss, output, self.y) / self.samples
+
+    @property
+    def theta(self) -> Params:
+        """The term's own point."""
+        return {name: self.full[name] for name in self.names}
+
+    def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
+        leaves = {name: t.clone().requires_grad_() for name, t in self.theta.items()}
+        with torch.enable_grad():
+            value = self(leaves)
+        wrt = list(leaves.values())
+        if not value.requires_grad:  # none of θ takes part in this loss
+            return [torch.zeros_like(t) for t in wrt], wrt
+        found = torch.autograd.grad(value, wrt, create_graph=graph, materialize_grads=True)
+        return list(found), wrt
+
+    def hessian(self, *, keep: bool = False) -> Product:
+        """v ↦ ∇²·v by differentiating ⟨∇, v⟩; the graph of ∇ is kept for many v if asked."""
+        kept = self.gradient(graph=True) if keep else None
+
+        def product(v: Params) -> Params:
+            gradient, leaves = kept or self.gradient(graph=True)
+            pairs = [
+                (g, v[name])
+                for g, name in zip(gradient, self.names, strict=True)
+                if g.requires_grad
+            ]
+            if not pairs:  # the loss is linear in θ
+                return P.zeros_like(v)
+            outputs, vectors = zip(*pairs, strict=True)
+            found = torch.autograd.grad(
+                outputs, leaves, vectors, retain_graph=keep, materialize_grads=True
+            )
+            return dict(zip(self.names, found, strict=True))
+
+        return product

@@ -1,0 +1,144 @@
+"""Operators against dense matrices, every way of making products, on every awkward network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import CASES, joined
+from torch.testing import assert_close
+
+import landscape as ls
+from landscape import params as P
+from landscape.errors import NumericalError, UsageError
+from landscape.operators import PRODUCTS, GaussNewton, Hessian
+from landscape.random import Streams
+
+
+def objective(name, **options):
+    case = CASES[name]
+    return ls.Objective(case.model(), case.data(), **{"loss": case.loss, **options})
+
+
+def dense(operator):
+    return operator @ torch.eye(operator.size, dtype=operator.dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("way", PRODUCTS)
+def test_every_way_gives_the_hessian(name, way):
+    o = objective(name)
+    v = Streams(1).normal("v", (P.size(o.params), 2))
+    expected = torch.stack([P.flatten(o.hvp(P.unflatten(c, o.params))) for c in v.unbind(1)], 1)
+    operator = Hessian(o, product=way)
+    assert operator.product == way
+    assert_close(operator @ v, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("way", PRODUCTS)
+def test_adversarial_hessian_holds_the_perturbation(way):
+    case = CASES["conv, batchnorm, dropout"]
+    attack = ls.attack("pgd-3", eps=0.1)
+    o = ls.Objective(case.model(), case.data(), attack=attack)
+    v = Streams(1).normal("v", (P.size(o.params),))
+    held = [
+        (attack.perturb(case.model().eval(), x, y, streams=s), y)
+        for s in [Streams(0, "attack")]
+        for x, y in case.data()
+    ]
+    clean = ls.Objective(case.model(), held)
+    expected = Hessian(clean, product="double-backward") @ v
+    assert_close(Hessian(o, product=way) @ v, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("way", PRODUCTS)
+@pytest.mark.parametrize("name", ["mlp", "conv, batchnorm, dropout"])
+def test_gauss_newton_against_jacobians(name, way):
+    o = objective(name)
+    x, _ = joined(CASES[name].data())
+    model = CASES[name].model().eval()
+
+    def outputs(flat):
+        return torch.func.functional_call(model, P.unflatten(flat, o.params), (x,))
+
+    flat = P.flatten(o.params)
+    jacobian = torch.func.jacrev(outputs)(flat)
+    p = F.softmax(outputs(flat), 1)
+    curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    expected = torch.einsum("nci,ncd,ndj->ij", jacobian, curvature, jacobian) / len(x)
+    found = dense(GaussNewton(o, product=way))
+    assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert float(torch.linalg.eigvalsh(found).min()) > -1e-12
+
+
+def test_gauss_newton_of_a_linear_network_is_its_hessian():
+    o = objective("logistic")
+    assert_close(dense(GaussNewton(o)), dense(Hessian(o)), rtol=1e-10, atol=1e-13)
+
+
+def test_restricted_to_some_parameters():
+    whole = objective("mlp")
+    names = list(whole.params)
+    part = objective("mlp", params=names[0])
+    size = whole.params[names[0]].numel()
+    assert_close(dense(Hessian(part)), dense(Hessian(whole))[:size, :size], rtol=1e-10, atol=1e-13)
+
+
+def test_the_choice_follows_memory_and_size(monkeypatch):
+    o = objective("mlp")
+    assert Hessian(o).product == "graph"  # too small to be worth linearising
+    assert Hessian(o).kept_bytes > 0
+    assert Hessian(o, memory=0).product == "forward-over-reverse"
+    assert Hessian(o, memory=0).kept_bytes == 0
+    monkeypatch.setattr("landscape.operators.WORTH_LINEARISING", 0)
+    assert Hessian(o).product == "linearised"
+    with pytest.raises(UsageError, match="did you mean 'graph'"):
+        Hessian(o, product="grahp")
+
+
+def test_operations_without_forward_derivatives_fall_back():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 2 * x * g
+
+    class Odd(torch.nn.Linear):
+        def forward(self, x):
+            return Square.apply(super().forward(x))
+
+    torch.manual_seed(0)
+    model = Odd(6, 3).double()
+    data = (torch.rand(5, 6).double(), torch.arange(5) % 3)
+    o = ls.Objective(model, data)
+    operator = Hessian(o, memory=0)
+    assert operator.product == "double-backward"
+    v = Streams(0).normal("v", (operator.size,))
+    assert_close(operator @ v, P.flatten(o.hvp(P.unflatten(v, o.params))))
+
+
+def test_a_wrong_way_is_not_chosen(monkeypatch):
+    build = Hessian._build
+
+    def wrong(self, way, term):
+        product = build(self, way, term)
+        if way == "graph":
+            return lambda v: {name: 1.01 * t for name, t in product(v).items()}
+        return product
+
+    monkeypatch.setattr(Hessian, "_build", wrong)
+    assert Hessian(objective("mlp")).product == "forward-over-reverse"
+
+
+def test_a_product_that_is_not_finite_names_the_batch():
+    model = torch.nn.Linear(2, 2).double()
+    x = torch.ones(4, 2).double()
+    x[3] = torch.inf
+    o = ls.Objective(model, [(x[:2], torch.tensor([0, 1])), (x[2:], torch.tensor([0, 1]))])
+    with pytest.raises(NumericalError, match="batch 1 is not finite"):
+        Hessian(o) @ torch.ones(6).double()
