@@ -59,7 +59,7 @@ def _row(
     def point() -> None:
         objective.value(P.axpy(0.5, direction, objective.params))
 
-    seconds = interleaved({"plain": plain, "point": point}, repeats=15)
+    seconds = interleaved({"plain": plain, "point": point}, repeats=31)
     return [
         name,
         f"{set_name}, {objective.batches.samples}",

@@ -6,6 +6,7 @@ import contextlib
 import random as python_random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from landscape.errors import UsageError
 from landscape.losses import Loss
 from landscape.params import Params
 
+T = TypeVar("T")
 Product = Callable[[Params], Params]
 
 
@@ -30,7 +32,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
     )
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
-        model.eval()
+        for module, flag in flags:
+            if flag:
+                module.training = False
         yield
     finally:
         for module, flag in flags:
@@ -42,22 +46,44 @@ def untouched(model: nn.Module) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def at(model: nn.Module, full: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """x ↦ f(x) with the parameters ``full`` in place of the model's; call it ``untouched``."""
+Forward = Callable[[Tensor], Tensor]
+
+
+class _Host(nn.Module):
+    """Runs a function of the model while ``functional_call`` has its parameters exchanged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, body: Callable[[Forward], T]) -> T:
+        return body(lambda x: _tensor(self.model(x)))
+
+
+def run(model: nn.Module, full: Mapping[str, Tensor], body: Callable[[Forward], T]) -> T:
+    """``body(f)`` with f the model at the parameters ``full``; call it ``untouched``.
+
+    The exchange costs as much as a small layer, so ``body`` is a whole pass over the data.
+    """
     # Buffers go in as copies: a module that writes them even in eval mode writes the copies.
     buffers = {name: b.clone() for name, b in model.named_buffers()}
-    state = {**buffers, **full}
+    state = {f"model.{name}": t for name, t in {**buffers, **full}.items()}
+    result: T = torch.func.functional_call(_Host(model), state, (body,))
+    return result
 
-    def forward(x: Tensor) -> Tensor:
-        output = torch.func.functional_call(model, state, (x,))
-        if not torch.is_tensor(output):
-            raise UsageError(
-                f"the model returned a {type(output).__name__}: wrap it in a module whose "
-                "forward returns the tensor that the loss takes."
-            )
-        return output
 
-    return forward
+def at(model: nn.Module, full: Mapping[str, Tensor]) -> Forward:
+    """x ↦ f(x) with the parameters ``full``, exchanged at every call."""
+    return lambda x: run(model, full, lambda forward: forward(x))
+
+
+def _tensor(output: object) -> Tensor:
+    if not torch.is_tensor(output):
+        raise UsageError(
+            f"the model returned a {type(output).__name__}: wrap it in a module whose forward "
+            "returns the tensor that the loss takes."
+        )
+    return output
 
 
 def total(loss: Loss, output: Tensor, y: Tensor) -> Tensor:

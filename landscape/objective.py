@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,33 +106,37 @@ class Objective:
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         classifies = False
-        with self._pass(at) as (forward, batches), torch.no_grad():
-            for x, y in batches:
-                output = forward(x)
-                loss += functional.total(self._loss, output, y).double()
-                hits = _correct(output, y)
-                if hits is not None:
-                    classifies = True
-                    correct += hits.sum()
+
+        def add(output: Tensor, y: Tensor) -> None:
+            nonlocal classifies
+            loss.add_(functional.total(self._loss, output, y))
+            hits = _correct(output, y)
+            if hits is not None:
+                classifies = True
+                correct.add_(hits.sum())
+
+        self._pass(at, add)
         n = self.batches.samples
         return Value(float(loss) / n, int(correct) / n if classifies else None, n)
 
     def per_sample(self, at: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """Loss (N,) and correctness (N,) of every sample, in the order of the data."""
-        losses, hits = [], []
-        with self._pass(at) as (forward, batches), torch.no_grad():
-            for x, y in batches:
-                output = forward(x)
-                values = self._loss(output, y)
-                if values.ndim == 0:
-                    raise UsageError(
-                        "per-sample losses need a loss that returns one value per sample: "
-                        "use reduction='none'."
-                    )
-                losses.append(values)
-                correct = _correct(output, y)
-                if correct is not None:
-                    hits.append(correct)
+        losses: list[Tensor] = []
+        hits: list[Tensor] = []
+
+        def collect(output: Tensor, y: Tensor) -> None:
+            values = self._loss(output, y)
+            if values.ndim == 0:
+                raise UsageError(
+                    "per-sample losses need a loss that returns one value per sample: "
+                    "use reduction='none'."
+                )
+            losses.append(values)
+            correct = _correct(output, y)
+            if correct is not None:
+                hits.append(correct)
+
+        self._pass(at, collect)
         return torch.cat(losses), torch.cat(hits) if hits else None
 
     # -- derivatives --------------------------------------------------------------------------
@@ -166,7 +169,7 @@ class Objective:
         transformed by ``torch.func``, during the iteration and after it.
         """
         full = self._full(at)
-        inputs = self._inputs(functional.at(self.model, full))
+        inputs = self._inputs(functional.at(self.model, full), self._full(None))
         while True:
             # Not around the yield: the caller's own errors would leave it suspended inside.
             with untouched(self.model):
@@ -217,38 +220,46 @@ class Objective:
                 full[name] = p.detach()
         return full
 
-    @contextlib.contextmanager
     def _pass(
-        self, at: Mapping[str, Tensor] | None
-    ) -> Iterator[tuple[Callable[[Tensor], Tensor], Iterator[Batch]]]:
-        """The network at θ and the batches to evaluate it on, with the model left untouched."""
-        full = self._full(at)
-        with untouched(self.model):
-            forward = functional.at(self.model, full)
-            yield forward, self._inputs(forward)
+        self, at: Mapping[str, Tensor] | None, visit: Callable[[Tensor, Tensor], None]
+    ) -> None:
+        """``visit(output, y)`` for every batch at θ, with the model left untouched."""
 
-    def _inputs(self, forward: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
-        centre = self._full(None)
-        versions = [p._version for p in centre.values()]
-        if versions != self._versions:  # the model was trained on: its examples are out of date
-            self._adversarial, self._versions = None, versions
+        def body(forward: functional.Forward) -> None:
+            for x, y in self._inputs(forward, centre):
+                with torch.no_grad():
+                    visit(forward(x), y)
+
+        # Both before the run, which has the model's own parameters exchanged.
+        centre, full = self._full(None), self._full(at)
+        with untouched(self.model):
+            functional.run(self.model, full, body)
+
+    def _inputs(self, forward: functional.Forward, centre: Params) -> Iterator[Batch]:
         if self.attack is None:
             yield from self.batches
         elif self.refresh == "each":
             yield from self._attacked(forward)
-        elif self._adversarial is not None:
+        else:
+            yield from self._held(centre)
+
+    def _held(self, centre: Params) -> Iterator[Batch]:
+        """Examples made at the centre whatever θ the pass is at; kept if the data are."""
+        versions = [p._version for p in centre.values()]
+        if versions != self._versions:  # the model was trained on: its examples are out of date
+            self._adversarial, self._versions = None, versions
+        if self._adversarial is not None:
             for (_, y), x in zip(self.batches, self._adversarial, strict=True):
                 yield x, y
-        else:
-            # Made at the centre whatever θ this pass is at; kept if the data themselves are.
-            made = []
-            for x, y in self._attacked(functional.at(self.model, centre)):
-                if self.batches.in_memory:
-                    made.append(x)
-                yield x, y
-            self._adversarial = made or None
+            return
+        made = []
+        for x, y in self._attacked(functional.at(self.model, centre)):
+            if self.batches.in_memory:
+                made.append(x)
+            yield x, y
+        self._adversarial = made or None
 
-    def _attacked(self, forward: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
+    def _attacked(self, forward: functional.Forward) -> Iterator[Batch]:
         assert self.attack is not None
         streams = Streams(self.seed, "attack")
         for x, y in self.batches:
