@@ -123,6 +123,46 @@ def test_trace_and_catalogues(checkpoint: Path, capsys: pytest.CaptureFixture[st
         assert word in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["spectrum", "CKPT", "--top", "3"], "up to 160 Hessian-vector products"),
+        (["trace", "CKPT", "--samples", "7"], "up to 7 Hessian-vector products"),
+        (["surface", "CKPT", "--grid", "4x3"], "up to 12 grid points"),
+        (["evaluate", "CKPT", "--attack", "pgd-4"], "up to 15 passes over the data"),
+        (["train", "pgd", "--eps", "1/8"], '"eps": 0.125'),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else None,
+)
+def test_dry_run_writes_nothing(
+    arguments: list[str], said: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = [str(checkpoint) if a == "CKPT" else a for a in arguments]
+    assert run([*full, "--dry-run"]) == 0
+    assert said in capsys.readouterr().out
+    assert not list(Path().iterdir())
+
+
+def test_train_resumes_and_refuses_another_configuration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["train", "standard", "--epochs", "2", "--n-examples", "100", "--out", "run"]
+    assert run(command) == 0
+    assert {p.name for p in Path("run").iterdir()} == {
+        *["best.pt", "final.pt", "last.pt", "history.h5", "history.png", "history.pdf"]
+    }
+    assert run([*command, "--json"]) == 0  # finished: returned without training
+    content = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert content["digest"] == ls.load_checkpoint("run/best.pt").digest
+    assert run([*command, "--lr", "0.01"]) == 2
+    assert "optimiser.lr: 0.05 → 0.01" in one_line(capsys.readouterr().err)
+    assert run(["evaluate", "run/best.pt", "--attack", "pgd-2"]) == 0
+    assert run(["train", "pgdd"]) == 2
+    assert "did you mean 'pgd'" in one_line(capsys.readouterr().err)
+    assert run(["train", "standard", "--beta", "3"]) == 2
+    assert "option of training method 'standard'" in one_line(capsys.readouterr().err)
+
+
 # -- bad input ----------------------------------------------------------------------------------
 
 

@@ -25,6 +25,9 @@ def evaluate(checkpoint: str, **given: Any) -> int:
     names = [name.strip() for name in given["attack"].split(",") if name.strip()]
     attacks = {name: target.attack(name) for name in names if name != "clean"}
     objective = target.objective()
+    if given["dry_run"]:
+        passes = 1 + sum(a.restarts * (3 * a.steps + 2) for a in attacks.values() if a)
+        return say.estimate(objective.value, passes, "passes over the data", files)
     with say.progress("attacks") as progress:
         result = measure(objective, attacks, progress=progress)
     rows = []

@@ -131,6 +131,7 @@ def output(command: Command) -> Command:
         click.option("--out", type=click.Path(), help="HDF5 file; pictures lie beside it."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
         click.option("--overwrite", is_flag=True, help="Replace existing files."),
+        click.option("--dry-run", is_flag=True, help="Check all, time one step, write nothing."),
         verbosity,
     )(command)
 

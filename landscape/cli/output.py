@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,15 @@ class Say:
 
             yield report
 
+    def estimate(self, step: Callable[[], object], count: int, what: str, files: Outputs) -> int:
+        """For --dry-run: time one step and say what the whole would cost and write."""
+        start = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - start
+        print(f"up to {count} {what} of about {seconds:.2g} s: {_duration(count * seconds)}")
+        print(f"would write {', '.join(map(str, files.paths))}")
+        return 0
+
 
 class Outputs:
     """The files of one command: an HDF5 result and its pictures, checked before long work.
@@ -120,7 +130,8 @@ class Outputs:
         self.path = path if path.suffix else path.with_suffix(".h5")
         self.overwrite: bool = given["overwrite"]
         self.stem = self.path.with_suffix("")
-        for path in [self.path, *picture_paths(self.stem)]:
+        self.paths = [self.path, *picture_paths(self.stem)]
+        for path in self.paths:
             check_writable(path, overwrite=self.overwrite)
 
     def save(self, result: Result, figure: Any) -> list[Path]:
@@ -128,6 +139,12 @@ class Outputs:
             result.save(self.path, overwrite=self.overwrite),
             *save_figure(figure, self.stem, overwrite=self.overwrite),
         ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def number(value: float) -> str:

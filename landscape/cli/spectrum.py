@@ -37,9 +37,12 @@ def spectrum(checkpoint: str, **given: Any) -> int:
     With --attack, the Hessian of the adversarial loss with its perturbations held fixed. Exit code
     3 if a value has not converged.
     """
+    import torch
+
     from landscape.cli.output import Outputs, Say, describe_loss, number
     from landscape.cli.setup import Target
     from landscape.diagnostics import spectrum as measure
+    from landscape.operators import Hessian
     from landscape.plotting import picture
 
     say = Say(**given)
@@ -49,6 +52,11 @@ def spectrum(checkpoint: str, **given: Any) -> int:
     attack = target.attack(given["attack"])
     objective = target.objective(attack)
     target.introduce(objective)
+    if given["dry_run"]:
+        operator = Hessian(objective)
+        probe = torch.ones(operator.size, dtype=operator.dtype, device=operator.device)
+        count = given["max_products"] or 20 * given["top"] + 100
+        return say.estimate(lambda: operator @ probe, count, "Hessian-vector products", files)
     with say.progress("eigenvalues converged") as progress:
         result = measure(
             objective,

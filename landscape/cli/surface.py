@@ -80,6 +80,9 @@ def surface(checkpoint: str, **given: Any) -> int:
     attack = target.attack(given["attack"])
     objective = target.objective(attack, refresh=given["perturbation"])
     target.introduce(objective)
+    if given["dry_run"]:
+        points = grid[0] * (grid[1] if len(grid) == 2 else 1)
+        return say.estimate(objective.value, points, "grid points", files)
     partial = Partial(files.path, resume=given["resume"], say=say)
     with say.progress("grid points") as progress:
         result = measure(

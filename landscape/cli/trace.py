@@ -24,9 +24,12 @@ from landscape.cli import options
 @options.output
 def trace(checkpoint: str, **given: Any) -> int:
     """Trace of the Hessian of the loss, with its standard error (Hutchinson)."""
+    import torch
+
     from landscape.cli.output import Outputs, Say, describe_loss
     from landscape.cli.setup import Target
     from landscape.diagnostics import trace as measure
+    from landscape.operators import Hessian
     from landscape.plotting import picture
 
     say = Say(**given)
@@ -36,6 +39,11 @@ def trace(checkpoint: str, **given: Any) -> int:
     attack = target.attack(given["attack"])
     objective = target.objective(attack)
     target.introduce(objective)
+    if given["dry_run"]:
+        operator = Hessian(objective)
+        probe = torch.ones(operator.size, dtype=operator.dtype, device=operator.device)
+        count = given["samples"]
+        return say.estimate(lambda: operator @ probe, count, "Hessian-vector products", files)
     with say.progress("probes") as progress:
         result = measure(
             objective, given["samples"], tol=given["tol"], seed=given["seed"], progress=progress

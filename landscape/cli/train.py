@@ -69,6 +69,7 @@ class Milestones(click.ParamType):
     help="Go on with the run in the folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Delete the run in the folder first.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration, train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @options.verbosity
 def train(method: str, **given: Any) -> None:
@@ -76,6 +77,7 @@ def train(method: str, **given: Any) -> None:
 
     METHOD is a row of `landscape methods`. A run that was interrupted goes on where it stopped.
     """
+    import json
     from pathlib import Path
 
     from landscape.cli.output import Say
@@ -93,6 +95,9 @@ def train(method: str, **given: Any) -> None:
         recipe=given["recipe"],
         **{key: given[key] for key in (*_METHOD, *_PLAN)},
     )
+    if given["dry_run"]:
+        print(json.dumps(config.to_dict(), indent=1))
+        return
     out = Path(given["out"] or f"runs/{given['data']}-{method}-seed{given['seed']}")
     with say.training() as progress:
         best = run(

@@ -65,6 +65,15 @@ class Surface(Result):
     direction_norms: np.ndarray = array("direction", label="‖d‖₂")
 
     @property
+    def loss_label(self) -> str:
+        """Which loss was drawn, for axes and colour bars."""
+        objective = self.provenance.objective
+        if objective["attack"] is None:
+            return "loss"
+        held = objective["perturbation"] == "fixed"
+        return "adversarial loss, " + ("perturbation held" if held else "re-attacked")
+
+    @property
     def complete(self) -> bool:
         """Whether every grid point was evaluated."""
         return bool(self.done.all())

@@ -19,7 +19,7 @@ def draw(surface: Any, ax: Any = None, norm: Any = None) -> Any:
             return draw_lines([surface], ax=ax)
         ax = axes(ax, ratio=0.85)
         filled = contour(ax, surface, norm or scale([surface]))
-        ax.figure.colorbar(filled, ax=ax, label="loss", format=_tick)
+        ax.figure.colorbar(filled, ax=ax, label=surface.loss_label, format=_tick)
         return ax
 
 
@@ -36,7 +36,7 @@ def draw_lines(surfaces: Sequence[Any], labels: Sequence[str] = (), ax: Any = No
             for x in surface.x[bad]:
                 ax.axvspan(*_cell(surface.x, x), color="0.85", hatch="///", linewidth=0)
         ax.set_xlabel(surfaces[0].label("x"))
-        ax.set_ylabel("loss")
+        ax.set_ylabel(_label(surfaces))
         losses = np.concatenate([s.loss[0] for s in surfaces])
         losses = losses[np.isfinite(losses)]
         if len(losses) and losses.min() > 0 and losses.max() / losses.min() > 100:
@@ -67,7 +67,7 @@ def compare(surfaces: Sequence[Any], labels: Sequence[str]) -> Any:
             ax = fig.add_subplot(rows, columns, n + i + 1)
             flat.append(ax)
             filled = contour(ax, surface, norm)
-        fig.colorbar(filled, ax=flat, label="loss", format=_tick)
+        fig.colorbar(filled, ax=flat, label=_label(surfaces), format=_tick)
         return fig
 
 
@@ -140,6 +140,11 @@ def relief(ax: Any, surface: Any, norm: Any) -> None:
     ax.locator_params(axis="both", nbins=5)
     ax.view_init(elev=30, azim=-60)
     ax.set_box_aspect((1, 1, 0.75), zoom=0.95)
+
+
+def _label(surfaces: Sequence[Any]) -> str:
+    labels = {surface.loss_label for surface in surfaces}
+    return labels.pop() if len(labels) == 1 else "loss"
 
 
 def _tick(value: float, _: Any = None) -> str:
