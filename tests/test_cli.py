@@ -65,6 +65,37 @@ def test_spectrum_prints_and_writes(checkpoint: Path, capsys: pytest.CaptureFixt
     ]
 
 
+def test_several_spectra_side_by_side(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other").mkdir()
+    other = Path("other") / checkpoint.name
+    other.write_bytes(checkpoint.read_bytes())
+    command = ["spectrum", str(checkpoint), str(other), "--top", "3", "--n-examples", "100"]
+    assert run([*command, "--normalise", "random-init", "--out", "both.h5"]) == 0
+    out = capsys.readouterr().out
+    found = ls.load_all("both.h5")
+    assert set(found) == {f"{checkpoint.parent.name}-tiny", "other-tiny"}
+    a, b = found.values()
+    np.testing.assert_array_equal(a.eigenvalues, b.eigenvalues)
+    assert a.normaliser.samples == 10
+    assert 2 < a.normaliser.value < 3  # about log 10
+    assert f"{a.eigenvalues[0] / a.normaliser.value:.6g}" in out
+    assert run([*command, "--out", "json.h5", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(found)
+    assert run(["spectrum", str(checkpoint), str(checkpoint), "--out", "same.h5"]) == 2
+    assert "same name and folder" in one_line(capsys.readouterr().err)
+
+
+def test_pyhessian_engine_is_labelled(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["spectrum", str(checkpoint), "--top", "3", "--engine", "pyhessian"]
+    assert run(command) == 2
+    assert "--which magnitude" in one_line(capsys.readouterr().err)
+    assert run([*command, "--which", "magnitude"]) == 3
+    out, err = capsys.readouterr()
+    assert "PyHessian 0.1 power iteration" in out
+    assert "further from eigenvectors" in err
+    assert "PyHessian" in ls.load("tiny-spectrum.h5").method
+
+
 def test_json_is_one_object_with_the_field_names(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,10 +63,15 @@ class Grid(click.ParamType):
 NUMBER, RANGE, GRID = Number(), Range(), Grid()
 
 
-def target(split: str) -> Callable[[Command], Command]:
-    """The checkpoint, and how to build model and data around it."""
+def target(split: str, several: bool = False) -> Callable[[Command], Command]:
+    """The checkpoint, or several to compare, and how to build model and data around it."""
+    argument = (
+        click.argument("checkpoints", nargs=-1, required=True, type=click.Path())
+        if several
+        else click.argument("checkpoint", type=click.Path())
+    )
     return _all(
-        click.argument("checkpoint", type=click.Path()),
+        argument,
         click.option("--model", help="Architecture, if the file does not say: see `models`."),
         click.option("--data", help="Data set, if not the training's: see `data`."),
         click.option(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from landscape.files import check_writable
 from landscape.plotting.style import picture_paths, save_figure
-from landscape.results import Result
+from landscape.results import Result, save_all
 
 
 class ProgressBar(Protocol):
@@ -134,9 +134,11 @@ class Outputs:
         for path in self.paths:
             check_writable(path, overwrite=self.overwrite)
 
-    def save(self, result: Result, figure: Any) -> list[Path]:
+    def save(self, result: Result | Mapping[str, Result], figure: Any) -> list[Path]:
+        """Write the result, or several as groups by name, and the picture."""
+        results = {"/": result} if isinstance(result, Result) else result
         return [
-            result.save(self.path, overwrite=self.overwrite),
+            save_all(self.path, results, overwrite=self.overwrite),
             *save_figure(figure, self.stem, overwrite=self.overwrite),
         ]
 

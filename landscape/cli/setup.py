@@ -13,8 +13,10 @@ from landscape.attacks import Attack
 from landscape.checkpoints import Checkpoint
 from landscape.cli.output import Say
 from landscape.diagnostics import Evaluation, evaluate
+from landscape.diagnostics.eigenvalues import random_loss
 from landscape.errors import UsageError
 from landscape.objective import Objective
+from landscape.results import Estimate
 
 
 class Target:
@@ -36,9 +38,8 @@ class Target:
             **data_options,
         )
         self.data_name = data_name
-        spec = _model_spec(self.checkpoint, self.data, options)
-        self.model_name = spec.name
-        model = self.checkpoint.into(spec.build(seed=0))
+        self.spec = _model_spec(self.checkpoint, self.data, options)
+        model = self.checkpoint.into(self.spec.build(seed=0))
         self.model = model.to(device(options["device"]), getattr(torch, options["dtype"])).eval()
 
     def objective(self, attack: Attack | None = None, refresh: str = "fixed") -> Objective:
@@ -76,12 +77,26 @@ class Target:
             restarts=asked["restarts"],
         )
 
+    def random_loss(self, objective: Objective, draws: int = 10) -> Estimate:
+        """Mean loss over random initialisations of the same architecture, under the same attack."""
+        return random_loss(
+            Objective(
+                self.spec.build(seed=seed).to(objective.device, objective.dtype),
+                self.data,
+                attack=objective.attack,
+                refresh="each",
+                seed=self.seed,
+                batch_size=self.batch_size,
+            )
+            for seed in range(draws)
+        )
+
     def introduce(self, objective: Objective) -> Evaluation:
         """Say what is measured, clean accuracy first, and warn near chance."""
         clean = evaluate(objective.with_attack(None))
         method = self.checkpoint.method.get("name", "unknown training")
         self.say.remark(
-            f"{self.path.name}: {self.model_name}, {method}, {self.data_name}/{self.split}, "
+            f"{self.path.name}: {self.spec.name}, {method}, {self.data_name}/{self.split}, "
             f"{clean.samples} examples; clean accuracy "
             f"{100 * clean.accuracy[0]:.1f} % "
             f"[{100 * clean.accuracy_low[0]:.1f}, {100 * clean.accuracy_high[0]:.1f}], "

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
-from landscape.errors import UsageError
+from landscape import params as P
+from landscape.diagnostics.power_iteration import pyhessian_pairs
+from landscape.errors import UsageError, unknown
 from landscape.linalg import eigenpairs
 from landscape.objective import Objective
 from landscape.operators import Hessian
 from landscape.provenance import Record
 from landscape.random import Streams
-from landscape.results import Result, array, scalar
+from landscape.results import Estimate, Result, array, scalar
+
+ENGINES = ("lanczos", "pyhessian")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,14 @@ class Spectrum(Result):
     residuals: np.ndarray = array("index", units="loss / weight²", label="residual ‖Hv − λv‖")
     converged: np.ndarray = array("index")
     eigenvectors: np.ndarray | None = array("parameter", "index", default=None)
+    gradient_overlap: np.ndarray = array(
+        "index", label="squared cosine between eigenvector and gradient"
+    )
+    participation_ratio: np.ndarray = array("index", label="entries an eigenvector spreads over")
+    layer: np.ndarray = array("layer")
+    layer_share: np.ndarray = array("layer", "index", label="squared norm within a parameter")
+    normaliser: Estimate | None = scalar(label="mean loss of random networks", default=None)
+    method: str = scalar()
     which: str = scalar()
     complete: bool = scalar(label="no eigenvalue missed")
     products: int = scalar(label="Hessian-vector products")
@@ -53,10 +66,15 @@ def spectrum(
     tol: float = 1e-3,
     max_products: int | None = None,
     keep_vectors: bool = False,
+    engine: str = "lanczos",
+    normaliser: Estimate | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Spectrum:
     """The ``top`` eigenvalues of H = ∇²_θ L over the whole data, by Lanczos.
+
+    Of each eigenvector v: the squared cosine with the gradient, the participation ratio 1/Σ v_j⁴
+    (from 1, one entry, to n, all alike), and its squared norm within every parameter tensor.
 
     With an attack on the objective this is the adversarial Hessian ∇²_θ ℓ(x + δ*; θ) with δ* held
     (sitawarin2021 eq. 9; liu2020 §4.2): the dependence of δ* on θ is left out.
@@ -67,45 +85,78 @@ def spectrum(
         tol: a value has converged when its residual is at most tol·|λ|.
         max_products: give up after so many products; what was found is returned and flagged.
         keep_vectors: store the eigenvectors too (parameters × top numbers).
+        engine: ``lanczos``, or ``pyhessian`` for the power iteration of PyHessian itself, which
+            takes several times the products and is often off by percents.
+        normaliser: mean loss of random networks (``random_loss``), kept with the result; divide
+            eigenvalues by it to compare networks under losses of different size (liu2020 §4.2).
         seed: of the random start vector. progress: called as (values converged, top).
 
     Cost: 4 to 6 Hessian-vector products per eigenvalue, see ``operators.Hessian``.
     When it lies: ReLU networks have no curvature across their kinks, which is where part of the
     loss's change happens; a Hessian is a statement about an infinitesimal neighbourhood.
     """
-    operator = Hessian(objective)
-    if top > operator.size:
+    size = P.size(objective.params)
+    if top > size:
         raise UsageError(
-            f"asked for {top} eigenvalues, but θ has {operator.size} entries: "
-            f"ask for at most {operator.size}."
+            f"asked for {top} eigenvalues, but θ has {size} entries: ask for at most {size}."
         )
-    record = Record(
-        "spectrum",
-        objective.describe(),
-        seed,
-        top=top,
-        which=which,
-        tol=tol,
-        max_products=max_products,
-        method="Lanczos, full reorthogonalisation",
-        product=operator.product,
-    )
-    pairs = eigenpairs(
-        operator,
-        top,
-        which=which,
-        tol=tol,
-        max_products=max_products,
-        streams=Streams(seed, "spectrum"),
-        progress=progress,
-    )
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    settings: dict[str, Any] = {"top": top, "which": which, "tol": tol, "engine": engine}
+    if engine == "pyhessian":
+        record = Record("spectrum", objective.describe(), seed, **settings)
+        pairs, method = pyhessian_pairs(objective, top, which=which, tol=tol, seed=seed)
+    else:
+        operator = Hessian(objective)
+        settings |= {"max_products": max_products, "product": operator.product}
+        record = Record("spectrum", objective.describe(), seed, **settings)
+        method = "Lanczos, full reorthogonalisation"
+        pairs = eigenpairs(
+            operator,
+            top,
+            which=which,
+            tol=tol,
+            max_products=max_products,
+            streams=Streams(seed, "spectrum"),
+            progress=progress,
+        )
+    about = _describe_vectors(pairs.vectors, objective)
     return Spectrum(
         provenance=record.finish(),
         eigenvalues=pairs.values,
         residuals=pairs.residuals,
         converged=pairs.converged,
         eigenvectors=pairs.vectors.cpu().numpy() if keep_vectors else None,
+        layer=np.array(list(objective.params)),
+        **about,
+        normaliser=normaliser,
+        method=method,
         which=which,
         complete=pairs.complete,
         products=pairs.products,
     )
+
+
+def random_loss(objectives: Iterable[Objective]) -> Estimate:
+    """Mean loss over randomly drawn networks: what liu2020 (§4.2, C.2.2) divides eigenvalues by.
+
+    Each objective holds one draw, with the loss and attack of the spectrum it will normalise.
+    """
+    return Estimate.of([objective.value().loss for objective in objectives])
+
+
+def _describe_vectors(vectors: torch.Tensor, objective: Objective) -> dict[str, np.ndarray]:
+    """Overlap with the gradient, participation ratio and per-tensor share of unit columns."""
+    gradient = P.flatten(objective.gradient()).double()
+    sizes = [p.numel() for p in objective.params.values()]
+    overlap, ratio, share = [], [], []
+    for column in vectors.unbind(1):  # one at a time: float64 copies of all would be large
+        v = column.double()
+        overlap.append(float(torch.dot(gradient, v) ** 2 / torch.dot(gradient, gradient)))
+        ratio.append(float(1 / (v**4).sum()))
+        share.append([float((piece**2).sum()) for piece in v.split(sizes)])
+    return {
+        "gradient_overlap": np.array(overlap),
+        "participation_ratio": np.array(ratio),
+        "layer_share": np.array(share).T,
+    }

@@ -1,0 +1,90 @@
+"""What a spectrum says beside its eigenvalues, and PyHessian's engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, dense, joined
+from numpy.testing import assert_allclose
+
+import landscape as ls
+from landscape.diagnostics.eigenvalues import random_loss
+from landscape.errors import UsageError
+
+
+@pytest.mark.parametrize("name", ["mlp", "tied", "frozen", "conv, batchnorm, dropout"])
+def test_eigenvectors_described(name):
+    case = CASES[name]
+    model = case.model()
+    objective = ls.Objective(model, case.data(), case.loss)
+    reference = dense(case.model(), *joined(case.data()), case.loss)
+    values, vectors = np.linalg.eigh(reference.hessian.numpy())
+    found = ls.spectrum(objective, 3, tol=1e-10)
+    gradient = reference.gradient.numpy()
+    sizes = [p.numel() for p in objective.params.values()]
+    assert found.layer.tolist() == list(objective.params)
+    for i in range(3):
+        v = vectors[:, -1 - i]
+        assert_allclose(found.eigenvalues[i], values[-1 - i], rtol=1e-8)
+        cosine = (gradient @ v) ** 2 / (gradient @ gradient)
+        assert_allclose(found.gradient_overlap[i], cosine, rtol=1e-5, atol=1e-12)
+        assert_allclose(found.participation_ratio[i], 1 / (v**4).sum(), rtol=1e-5)
+        share = [(piece**2).sum() for piece in np.split(v, np.cumsum(sizes)[:-1])]
+        assert_allclose(found.layer_share[:, i], share, rtol=1e-5, atol=1e-10)
+    assert_allclose(found.layer_share.sum(0), 1, rtol=1e-10)
+
+
+def test_pyhessian_is_run_as_it_is():
+    case = CASES["mlp"]
+    model = case.model().float().train()
+    x, y = joined(case.data())
+    data = list(zip(x.float().split([9, 4, 4]), y.split([9, 4, 4]), strict=True))
+    objective = ls.Objective(model, data)
+    before = torch.get_rng_state()
+    found = ls.spectrum(objective, 3, which="magnitude", engine="pyhessian", keep_vectors=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    exact = ls.spectrum(objective, 3, which="magnitude", tol=1e-5)
+    assert_allclose(found.eigenvalues[0], exact.eigenvalues[0], rtol=0.05)
+    assert found.products > exact.products
+    assert not found.complete
+    assert not found.trustworthy
+    # Residuals are of the vectors that it returned.
+    matrix = dense(case.model(), x, y).hessian.numpy()
+    vectors = found.eigenvectors.astype(np.float64)
+    true = np.linalg.norm(matrix @ vectors - vectors * found.eigenvalues, axis=0)
+    assert_allclose(found.residuals, true, rtol=1e-3, atol=1e-6)
+    again = ls.spectrum(objective, 3, which="magnitude", engine="pyhessian")
+    np.testing.assert_array_equal(again.eigenvalues, found.eigenvalues)
+
+
+def test_refusals():
+    case = CASES["mlp"]
+    objective = ls.Objective(case.model(), case.data())
+    with pytest.raises(UsageError, match="did you mean 'lanczos'"):
+        ls.spectrum(objective, 2, engine="lanzcos")
+    with pytest.raises(UsageError, match=r"largest .λ.: pass --which magnitude"):
+        ls.spectrum(objective, 2, engine="pyhessian")
+    part = ls.Objective(case.model(), case.data(), params=next(iter(objective.params)))
+    with pytest.raises(UsageError, match="takes all trainable parameters"):
+        ls.spectrum(part, 2, which="magnitude", engine="pyhessian")
+
+
+def test_random_loss_is_the_mean_over_the_draws():
+    case = CASES["mlp"]
+    objectives = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = case.model()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(seed + 1)
+        objectives.append(ls.Objective(model, case.data()))
+    losses = [o.value().loss for o in objectives]
+    found = random_loss(objectives)
+    assert_allclose(found.value, np.mean(losses), rtol=1e-12)
+    assert_allclose(found.standard_error, np.std(losses, ddof=1) / 3**0.5, rtol=1e-12)
+    spectrum = ls.spectrum(objectives[0], 2, normaliser=found)
+    assert spectrum.normaliser == found
