@@ -253,3 +253,20 @@ def test_hutchinson_stops_early_only_when_told():
     assert never.samples == 20
     with pytest.raises(UsageError, match="at least 2 samples, got 1"):
         hutchinson(operator, samples=1, streams=Streams(0))
+
+
+def test_a_pair_that_the_first_chain_had_half_found_is_finished():
+    """Its residual sits at the end of the first chain, which must be gone on with."""
+    rng = np.random.default_rng(0)
+    late = 0
+    for seed in range(25):
+        values = np.sort(rng.random(300) ** 8)[::-1]
+        orthogonal, _ = np.linalg.qr(rng.standard_normal((300, 300)))
+        matrix = torch.tensor(orthogonal * values @ orthogonal.T)
+        found = eigenpairs(Dense((matrix + matrix.T) / 2), 20, streams=Streams(seed))
+        assert found.complete
+        assert found.converged.all()
+        assert_allclose(found.values, values[:20], rtol=1e-3)
+        assert found.products < 200
+        late += found.products > 100
+    assert late  # some of them needed the second look

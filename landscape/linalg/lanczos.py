@@ -118,7 +118,10 @@ def eigenpairs(
             exhausted = True
         if complete or m == limit:
             break
-        if exhausted:
+        goes_on = (
+            not exhausted if converged.all() else basis.focus(coordinates[:, wanted[~converged]])
+        )
+        if not goes_on:
             basis.start_chain()
     return Eigenpairs(
         values=theta[wanted],
@@ -154,11 +157,12 @@ class _Basis:
         self._projected = np.zeros((0, 0))
         # (index of a chain's last vector, the part of A times it outside span Q)
         self._ends: list[tuple[int, Tensor]] = []
-        self._next: Tensor | None = None
+        self._slot = 0  # which of them is extended next
+        self._fresh: Tensor | None = None  # the start of a new chain
         self._scale = 0.0
 
     def start_chain(self) -> None:
-        """A random unit vector orthogonal to all so far; the present end is remembered."""
+        """A random unit vector orthogonal to all so far; the present ends are remembered."""
         n = self.operator.size
         while True:
             v = self.streams.normal("start", (n,)).to(self.operator.device, self.operator.dtype)
@@ -167,14 +171,28 @@ class _Basis:
             if v.norm() > 1e-3 / n**0.5:  # otherwise rounding is all that is left
                 break
         v, _ = self._orthogonalise(v / v.norm())
-        self._next, self.chain = v / v.norm(), 0
+        self._fresh, self.chain = v / v.norm(), 0
+
+    def focus(self, coordinates: np.ndarray) -> bool:
+        """Go on from the end that adds most to these pairs' residuals; false if none does.
+
+        A pair that a chain had half found when the next chain began has its residual at the
+        first one's end, where going on with the second would never reduce it.
+        """
+        shares = [float(f.norm()) * float(np.linalg.norm(coordinates[i])) for i, f in self._ends]
+        self._slot = int(np.argmax(shares))
+        return shares[self._slot] > self._rounding()
 
     def extend(self) -> bool:
         """Take the next vector into the basis; true if its chain can't go on."""
-        q = self._next
-        assert q is not None
+        fresh = self._fresh is not None
+        if self._fresh is not None:
+            q, self._fresh = self._fresh, None
+        else:
+            end = self._ends[self._slot][1]
+            q, _ = self._orthogonalise(end / end.norm())
+            q = q / q.norm()
         self._append(q)
-        self._ends = [(i, f - q * torch.dot(q, f)) for i, f in self._ends]
         w = self.operator @ q
         if not bool(w.isfinite().all()):
             raise NumericalError(
@@ -186,16 +204,18 @@ class _Basis:
         grown[: m - 1, : m - 1] = self._projected
         grown[:, m - 1] = grown[m - 1, :] = h
         self._projected = grown
-        if self.chain > 1:  # the chain goes on from its last vector's end, which is no end now
-            self._ends.pop()
-        self._ends.append((m - 1, w))
+        self._ends = [(i, f - q * torch.dot(q, f)) for i, f in self._ends]
+        if fresh:
+            self._ends.append((m - 1, w))
+            self._slot = len(self._ends) - 1
+        else:
+            self._ends[self._slot] = (m - 1, w)
         beta = float(w.norm())
         self._scale = max(self._scale, float(np.abs(h).max()), beta)
-        eps = torch.finfo(self.operator.dtype).eps
-        if beta <= 10 * eps * self._scale:
-            return True
-        self._next = w / beta
-        return False
+        return beta <= self._rounding()
+
+    def _rounding(self) -> float:
+        return 10 * torch.finfo(self.operator.dtype).eps * self._scale
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values (m,), their coordinates (m, m) in the basis, and residual norms (m,)."""
