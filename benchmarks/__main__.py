@@ -13,7 +13,7 @@ import torch
 from landscape._version import __version__
 
 # In the order of the page.
-BENCHMARKS = ["surface_point", "top20"]
+BENCHMARKS = ["surface_point", "input_hessian", "top20"]
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 

@@ -30,8 +30,11 @@ SCHEMA_VERSION = 1
 
 # The modules that define the kinds of result, so that a file can be read before they were used.
 _HOMES = {
+    "density": "landscape.diagnostics",
     "evaluation": "landscape.diagnostics",
     "history": "landscape.training",
+    "inputs": "landscape.diagnostics",
+    "samples": "landscape.diagnostics",
     "spectrum": "landscape.diagnostics",
     "surface": "landscape.diagnostics",
     "trace": "landscape.diagnostics",

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from landscape.diagnostics.densities import Density, density
 from landscape.diagnostics.eigenvalues import Spectrum, spectrum
 from landscape.diagnostics.evaluation import Evaluation, evaluate
+from landscape.diagnostics.input_space import Inputs, inputs
+from landscape.diagnostics.samples import SampleCurvature, sample_curvature
 from landscape.diagnostics.surfaces import Axis, Surface, surface
 from landscape.diagnostics.traces import Trace, trace
 from landscape.results import Result
@@ -19,11 +22,17 @@ from landscape.results import Result
 __all__ = [
     "DIAGNOSTICS",
     "Axis",
+    "Density",
     "Evaluation",
+    "Inputs",
+    "SampleCurvature",
     "Spectrum",
     "Surface",
     "Trace",
+    "density",
     "evaluate",
+    "inputs",
+    "sample_curvature",
     "spectrum",
     "surface",
     "trace",
@@ -42,8 +51,20 @@ class DiagnosticEntry:
 
 DIAGNOSTICS: dict[str, DiagnosticEntry] = {
     "evaluate": DiagnosticEntry(evaluate, Evaluation, "clean and robust accuracy and loss"),
+    "samples": DiagnosticEntry(
+        sample_curvature,
+        SampleCurvature,
+        "top Hessian eigenvalue of every sample's loss, and cheap scores of it",
+        {"sub_batches": (1, 4)},
+    ),
     "spectrum": DiagnosticEntry(
         spectrum, Spectrum, "top eigenvalues of the Hessian of the loss", {"top": 3}
+    ),
+    "density": DiagnosticEntry(
+        density,
+        Density,
+        "spectral density of the Hessian of the loss",
+        {"probes": 3, "steps": 5},
     ),
     "trace": DiagnosticEntry(trace, Trace, "trace of the Hessian of the loss", {"samples": 4}),
     "surface": DiagnosticEntry(
@@ -51,5 +72,8 @@ DIAGNOSTICS: dict[str, DiagnosticEntry] = {
         Surface,
         "the loss along one or two directions",
         {"x": Axis(-1, 1, 3), "y": Axis(-0.5, 0.5, 2)},
+    ),
+    "inputs": DiagnosticEntry(
+        inputs, Inputs, "gradient and Hessian of the loss in the input, per sample", {"top": 3}
     ),
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from landscape.errors import UsageError
-from landscape.plotting import spectrum, style, surface, tables
+from landscape.plotting import density, inputs, samples, spectrum, style, surface, tables
 
 __all__ = ["PICTURES", "picture"]
 
@@ -24,7 +24,10 @@ def _on_one_panel(draw: Callable[..., Any]) -> Callable[[Sequence[Any], Sequence
 
 
 PICTURES: dict[str, Callable[[Sequence[Any], Sequence[str]], Any]] = {
+    "density": density.compare,
+    "samples": samples.compare,
     "spectrum": _on_one_panel(spectrum.draw),
+    "inputs": inputs.page,
     "surface": surface.compare,
     "trace": _on_one_panel(tables.draw_traces),
     "history": _on_one_panel(tables.draw_histories),
