@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line; every failure is one line on stderr."""
     loud = "-vv" in arguments
+    if not loud:  # torch's notes on its own insides are not for users of this command
+        warnings.filterwarnings("ignore", module=r"torch\b")
     try:
         code = cli.main(arguments, prog_name="landscape", standalone_mode=False)
         sys.stdout.flush()

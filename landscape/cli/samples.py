@@ -26,9 +26,8 @@ class Sizes(click.ParamType):
 @click.option(
     "--sub-batch",
     type=Sizes(),
-    default="1,8,32,128",
-    show_default=True,
-    help="Sizes of the sub-batches whose gradient is the direction of the scores.",
+    help="Sizes of the sub-batches whose gradient is the direction of the scores. "
+    "Default: those of 1,8,32,128 that the samples allow.",
 )
 @click.option(
     "--step",
@@ -83,20 +82,22 @@ def samples(checkpoint: str, **given: Any) -> int:
     files = Outputs(checkpoint, what, given)
     target = Target(say, checkpoint, **given)
     objective = target.objective(target.attack(given["attack"]))
-    check_sizes(given["sub_batch"], objective.batches.samples)
+    n = objective.batches.samples
+    sizes = given["sub_batch"] or tuple(b for b in (1, 8, 32, 128) if b <= n)
+    check_sizes(sizes, n)
     target.introduce(objective)
     if given["dry_run"]:
         prepared, streams = Samples(objective), Streams(given["seed"], "dry run")
         return say.estimate(
             lambda: top_eigenvalues(prepared, tol=given["tol"], limit=1, streams=streams),
             given["max_products"],
-            f"Hessian-vector products for each of {objective.batches.samples} samples,",
+            f"Hessian-vector products for each of {n} samples,",
             files,
         )
     with say.progress("samples, over all passes") as progress:
         result = sample_curvature(
             objective,
-            sub_batches=given["sub_batch"],
+            sub_batches=sizes,
             alpha=given["step"],
             form=given["form"],
             tol=given["tol"],
