@@ -4,16 +4,13 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint checkpoints bench clean
+.PHONY: demo test lint checkpoints bench clean
 
 demo: .venv/.installed
 	$(BIN)/landscape demo --out out/demo --overwrite
 
 test: .venv/.tested-with lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
-
-test-slow: .venv/.tested-with
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu"
 
 lint: .venv/.tested-with
 	$(BIN)/ruff check .

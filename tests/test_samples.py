@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import landscape as ls
 from landscape.cli import run
+from landscape.diagnostics import sample_hessians as H
 from landscape.diagnostics import samples as S
 from landscape.errors import NumericalError, UsageError
 from landscape.plotting import picture
@@ -77,7 +78,7 @@ def quadratic(n: int = 5, count: int = 6, *, parallel: bool = False):
 @pytest.mark.parametrize("way", ["vmap", "loop"])
 def test_exact_eigenvalues_against_dense(name, way, monkeypatch):
     if way == "loop":
-        monkeypatch.setattr(S, "MEMORY", 0)
+        monkeypatch.setattr(H, "MEMORY", 0)
     dense_ones = references(name)
     found = ls.sample_curvature(make(name), sub_batches=(1,), tol=1e-7)
     assert found.provenance.settings["product"] == way
@@ -314,7 +315,7 @@ def test_batches_of_the_data_change_nothing(sizes):
 
 def test_chunks_change_nothing(monkeypatch):
     one = ls.sample_curvature(make("mlp"), sub_batches=(1, 8), tol=1e-8)
-    monkeypatch.setattr(S, "CHUNK", 3)
+    monkeypatch.setattr(H, "CHUNK", 3)
     other = ls.sample_curvature(make("mlp"), sub_batches=(1, 8), tol=1e-8)
     for field in ("lambda_max", "lower", "upper", "spearman"):
         assert_allclose(getattr(one, field), getattr(other, field), rtol=1e-6, atol=1e-9)
@@ -350,7 +351,7 @@ def test_overflow_is_refused_by_sample():
     x[3, :, :-1] *= 1e308
     broken = ls.Objective(Quadratic(), (x, torch.zeros(6)), itself)
     with pytest.raises(NumericalError, match="sample 3 is not finite"):
-        S.top_eigenvalues(S.Samples(broken), tol=1e-3, streams=Streams(0))
+        H.top_eigenvalues(H.Samples(broken), tol=1e-3, streams=Streams(0))
 
 
 def test_picture():

@@ -68,12 +68,8 @@ def samples(checkpoint: str, **given: Any) -> int:
     """
     from landscape.cli.output import Outputs, Say, describe_loss
     from landscape.cli.setup import Target
-    from landscape.diagnostics.samples import (
-        Samples,
-        check_sizes,
-        sample_curvature,
-        top_eigenvalues,
-    )
+    from landscape.diagnostics.sample_hessians import Samples, top_eigenvalues
+    from landscape.diagnostics.samples import check_sizes, sample_curvature
     from landscape.plotting import picture
     from landscape.random import Streams
 
