@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random as python_random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -127,9 +127,14 @@ class Term:
         """The term's own point."""
         return {name: self.full[name] for name in self.names}
 
+    def split(self, samples: int) -> list[Term]:
+        """The same share in pieces of at most so many samples."""
+        pieces = zip(self.x.split(samples), self.y.split(samples), strict=True)
+        return [replace(self, x=x, y=y) for x, y in pieces]
+
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
-        leaves = {name: t.clone().requires_grad_() for name, t in self.theta.items()}
+        leaves = {name: t.detach().requires_grad_() for name, t in self.theta.items()}
         with torch.enable_grad():
             value = self(leaves)
         wrt = list(leaves.values())

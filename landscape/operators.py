@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, linearize, vjp
 
 from landscape import params as P
-from landscape.errors import unknown
+from landscape.errors import UsageError, unknown
 from landscape.functional import Product, Term
 from landscape.objective import Objective, check_product
 from landscape.params import Params
@@ -20,19 +22,30 @@ from landscape.random import Streams
 # In order of preference: the first that fits in memory and that the network's operations allow.
 PRODUCTS = ("linearised", "graph", "forward-over-reverse", "double-backward")
 
-KEEPING = ("linearised", "graph")
+# Those that keep something, and how many times the bytes that the graph of a gradient saves
+# (measured on a ResNet-18, whose linearisation holds copies of weights and folded constants).
+KEEPING = {"linearised": 7.0, "graph": 1.4}
 
 MEMORY = 4 << 30
 
-# Linearising takes seconds of tracing per batch, whatever its size, and then saves a fifth of each
+# A product's own work takes as much again as its part of the data, so batches are split to this
+# share of the memory.
+PIECE = 1 / 8
+
+# Linearising takes seconds of tracing per batch, whatever its size, and then saves a tenth of each
 # product: for batches whose graph is smaller than this, hundreds of products don't earn it back.
-WORTH_LINEARISING = 64 << 20
+WORTH_LINEARISING = 256 << 20
+
+# Samples on which ways are tried, and bytes below which no batch is split.
+_PROBE = 8
+_LEAST_PIECE = 16 << 20
 
 
 class Operator:
     """A symmetric matrix over θ that is a sum over the batches of an Objective.
 
-    ``A @ v`` for v of shape (n,), in the order of ``params.flatten``, or (n, k).
+    ``A @ v`` for v of shape (n,), in the order of ``params.flatten``, or (n, k): what has to be
+    made anew for every product is then made once for all columns.
 
     Args:
         objective: its own parameters are the point, its perturbations those of that point.
@@ -41,11 +54,14 @@ class Operator:
             - ``linearised``: the gradient of every batch is linearised once
               (``torch.func.linearize``) and kept; a product applies the linear maps.
             - ``graph``: the graph of every batch's gradient is kept and differentiated again.
+              With ``auto``, of as many batches as fit; the others' are made anew.
             - ``forward-over-reverse``, ``double-backward``: nothing is kept, all is made anew.
-        memory: bytes that what is kept may take, estimated on the first batch.
+        memory: bytes that what is kept may take, estimated on a few samples. Batches whose graph
+            would take more than an eighth of it are split.
 
     Attributes:
         product: the name of the way that was chosen. kept_bytes: the estimate of what it keeps.
+        kept_samples: of how many samples.
     """
 
     def __init__(
@@ -57,64 +73,99 @@ class Operator:
         self.size = P.size(objective.params)
         self.dtype: torch.dtype = objective.dtype
         self.device: torch.device = objective.device
+        # One copy for all: graphs that are kept outlive changes of the model.
+        self._theta = {name: p.clone() for name, p in objective.params.items()}
+        self._piece = 0
+        self._kept: list[tuple[int, Product]] = []
+        # How the others are made, for one vector and for several at once.
+        self._anew = self._several = PRODUCTS[-1]
+        self.kept_samples = 0
         self.kept_bytes = 0
-        self.product, self._kept = self._choose(product, memory)
+        self.product = self._choose(product, memory)
 
     def __matmul__(self, vector: Tensor) -> Tensor:
-        if vector.ndim == 2:
-            return torch.stack([self @ column for column in vector.unbind(1)], 1)
-        tangent = P.unflatten(vector, self.objective.params)
-        total = torch.zeros_like(vector)
-        for index, product in enumerate(self._products()):
-            share = P.flatten(product(tangent)).detach()
-            check_product(share, index)
-            total += share
+        columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
+        tangents = [P.unflatten(column, self._theta) for column in columns]
+        totals = [torch.zeros_like(column) for column in columns]
+        for batch, product in self._products(len(columns)):
+            for tangent, total in zip(tangents, totals, strict=True):
+                share = P.flatten(product(tangent)).detach()
+                check_product(share, batch)
+                total += share
+        return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
+
+    def gradient(self) -> Tensor:
+        """∇L (n,), made from the same pieces of the data."""
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        for _, term in self._terms():
+            total += P.flatten(dict(zip(term.names, term.gradient()[0], strict=True)))
         return total
 
     def _build(self, way: str, term: Term) -> Product:
-        """The product of one batch's share of the matrix."""
+        """The product of one piece's share of the matrix."""
         raise NotImplementedError
 
-    def _products(self) -> Iterator[Product]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        for term in self.objective.terms():
-            yield self._build(self.product, term)
+    def _terms(self) -> Iterator[tuple[int, Term]]:
+        """The pieces of the data with the batch that each is from."""
+        for batch, term in enumerate(self.objective.terms(self._theta)):
+            for part in term.split(self._piece):
+                yield batch, part
 
-    def _choose(self, product: str, memory: int) -> tuple[str, list[Product] | None]:
-        terms = self.objective.terms()
-        term = next(terms)
-        size = _graph_bytes(term)
-        batches = self.objective.batches
-        needed = size * batches.samples // max(1, len(term.x))
+    def _products(self, columns: int) -> Iterator[tuple[int, Product]]:
+        yield from self._kept
+        if self.kept_samples == self.objective.batches.samples:
+            return
+        way = self._several if columns > 1 else self._anew
+        for batch, term in itertools.islice(self._terms(), len(self._kept), None):
+            yield batch, self._build(way, term)
+
+    def _choose(self, product: str, memory: int) -> str:
+        first = next(self.objective.terms(self._theta))
+        probe = first.split(_PROBE)[0]
+        check_differentiable(probe)
+        v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
+        each = _graph_bytes(probe) // len(probe.x)
+        self._piece = _split(first, int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each))
+        piece_bytes = each * min(self._piece, len(first.x))
+        needed = each * self.objective.batches.samples
+
+        @functools.cache
+        def works(way: str) -> bool:
+            """Whether this way runs on a few samples and agrees with differentiating twice."""
+            if way == PRODUCTS[-1]:
+                return True
+            try:
+                found = P.flatten(self._build(way, probe)(v))
+            except Exception:  # operations without forward derivatives raise many types
+                return False
+            expected = P.flatten(self._build(PRODUCTS[-1], probe)(v))
+            allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
+            return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
+
+        def worthwhile(way: str) -> bool:
+            # Rules, not timings: the same request gives the same numbers, bit for bit.
+            if way == "linearised":
+                return piece_bytes >= WORTH_LINEARISING and KEEPING[way] * needed <= memory
+            return way != "graph" or KEEPING[way] * piece_bytes <= memory
+
         way = product
         if product == "auto":
-            # Rules, not timings: the same request gives the same numbers, bit for bit.
-            ways = [
-                way
-                for way in PRODUCTS
-                if (needed <= memory or way not in KEEPING)
-                and (size >= WORTH_LINEARISING or way != "linearised")
-            ]
-            probe = P.random_like(term.theta, Streams(self.objective.seed, "operator"))
-            way = next(way for way in ways if self._works(way, term, probe))
-        if way not in KEEPING:
-            return way, None
-        self.kept_bytes = needed
-        return way, [self._build(way, t) for t in itertools.chain([term], terms)]
-
-    def _works(self, way: str, term: Term, probe: Params) -> bool:
-        """Whether this way runs on the first batch and agrees with differentiating twice."""
-        if way == PRODUCTS[-1]:
-            return True
-        try:
-            found = P.flatten(self._build(way, term)(probe))
-        except Exception:  # operations without forward derivatives raise many types
-            return False
-        expected = P.flatten(self._build(PRODUCTS[-1], term)(probe))
-        allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
-        return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
+            way = next(way for way in PRODUCTS if worthwhile(way) and works(way))
+        if way in KEEPING:
+            for batch, term in self._terms():
+                cost = int(KEEPING[way] * each * len(term.x))
+                if product == "auto" and self.kept_bytes + cost > memory:
+                    break
+                self._kept.append((batch, self._build(way, term)))
+                self.kept_samples += len(term.x)
+                self.kept_bytes += cost
+        if self.kept_samples < self.objective.batches.samples:
+            self._anew = next(w for w in PRODUCTS if w not in KEEPING and works(w))
+            if way not in KEEPING:
+                self._anew = way
+            # Differentiating a graph once more costs less than making a product from scratch.
+            self._several = "graph" if product == "auto" and works("graph") else self._anew
+        return way
 
 
 class Hessian(Operator):
@@ -163,8 +214,21 @@ class GaussNewton(Operator):
         return anew
 
 
+def _split(term: Term, most: int) -> int:
+    """Samples per piece: at most ``most``, unless samples of a batch depend on each other."""
+    most = max(1, most)
+    if most >= len(term.x):
+        return most
+    with torch.no_grad():
+        whole = term(term.theta)
+        parts = sum(part(part.theta) for part in term.split(most))
+    eps = torch.finfo(whole.dtype).eps
+    together = abs(whole - parts) > 100 * eps * abs(whole)
+    return len(term.x) if bool(together) else most
+
+
 def _graph_bytes(term: Term) -> int:
-    """Bytes that the graph of one batch's gradient holds; a linearisation holds about as much."""
+    """Bytes that the graph of the gradient holds, θ itself not counted."""
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -173,5 +237,59 @@ def _graph_bytes(term: Term) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        term.gradient(graph=True)
+        leaves = term.gradient(graph=True)[1]
+    for leaf in leaves:
+        seen.pop(leaf.untyped_storage().data_ptr(), None)
     return sum(seen.values())
+
+
+def check_differentiable(term: Term) -> None:
+    """Refuse a loss that θ does not reach, or that can't be differentiated twice, saying why."""
+    leaves = {name: t.detach().requires_grad_() for name, t in term.theta.items()}
+    with torch.enable_grad():
+        value = term(leaves)
+    if not value.requires_grad:
+        raise UsageError(
+            "the loss does not depend on θ by differentiable operations: argmax, round, sign and "
+            "detach cut the dependence, and parameters that take no part have none."
+        )
+    reason = "its backward has no derivative"
+    try:
+        gradient = term.gradient(graph=True)[0]
+        # autograd leaves out what it has marked so, without a word: the Hessian would lack it.
+        cut = any(node.name() in _CUT for g in gradient for node in _graph(g))
+        if not cut:
+            term.hessian()(P.zeros_like(leaves))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        if not any(words in reason for words in ("derivative", "differentiate", "differentiable")):
+            raise
+        cut = True
+    if cut:
+        custom = {
+            type(node).__name__.removesuffix("Backward")
+            for node in _graph(value)
+            if isinstance(node, torch.autograd.function.BackwardCFunction)
+        }
+        named = f" through {', '.join(sorted(custom))}" if custom else ""
+        raise UsageError(
+            f"the loss can't be differentiated twice{named}: {reason}. Write the operation with "
+            "torch's own, or measure what needs no Hessian."
+        )
+
+
+# What autograd calls the backward of a function that can be differentiated once only.
+_CUT = ("torch::autograd::Error", "torch::autograd::NotImplemented")
+
+
+def _graph(value: Tensor) -> Iterator[Any]:
+    """The nodes behind a value."""
+    seen: set[Any] = set()
+    waiting = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        waiting += [following for following, _ in node.next_functions]

@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from landscape.errors import NumericalError, UsageError
-from landscape.linalg import WHICH, Dense, eigenpairs, hutchinson
+from landscape.linalg import WHICH, Dense, eigenpairs, hutchinson, least_basis
 from landscape.random import Streams
 
 
@@ -100,6 +100,76 @@ def test_every_copy_is_found_in_every_precision(dtype, which, seed):
     assert_allclose(pairs.values, expected(matrix, 6, which), atol=1e-4)
 
 
+@EVERY
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_restarts_change_nothing(name, which, seed):
+    matrix, k = MATRICES[name], 4
+    n = len(matrix)
+    operator, basis = Dense(matrix), least_basis(k, n)
+    pairs = eigenpairs(
+        operator,
+        k,
+        which=which,
+        tol=1e-9,
+        max_products=2000,
+        max_basis=basis,
+        streams=Streams(seed),
+    )
+    size = max(np.abs(np.linalg.eigvalsh(matrix.numpy())).max(), 1e-300)
+    assert pairs.converged.all()
+    assert pairs.complete
+    assert_allclose(
+        comparable(pairs.values, which) / size,
+        comparable(expected(matrix, k, which), which) / size,
+        atol=1e-8,
+    )
+    assert_allclose(pairs.residuals / size, true_residuals(matrix, pairs) / size, atol=1e-11)
+
+
+def test_a_small_basis_costs_products_not_accuracy():
+    matrix = with_spectrum([*np.geomspace(1, 50, 20), *RNG.normal(0, 0.3, 1500)], 0, torch.float32)
+    whole = eigenpairs(Dense(matrix), 10, streams=Streams(0))
+    part = eigenpairs(Dense(matrix), 10, max_basis=30, streams=Streams(0))
+    assert whole.restarts == 0 < part.restarts
+    assert part.products < 2 * whole.products
+    assert part.converged.all()
+    assert_allclose(part.values, expected(matrix, 10, "largest"), rtol=1e-5)
+    assert_allclose(part.vectors.abs().T @ whole.vectors.abs() >= 0.99, np.eye(10))
+
+
+def test_a_warm_start_saves_products_and_misses_nothing():
+    values = [*np.geomspace(1, 50, 12), *RNG.normal(0, 0.2, 500)]
+    before = with_spectrum(values)
+    step = with_spectrum(RNG.normal(0, 0.01, 512), seed=5)
+    old = eigenpairs(Dense(before), 6, streams=Streams(0))
+    cold = eigenpairs(Dense(before + step), 6, streams=Streams(1))
+    warm = eigenpairs(Dense(before + step), 6, start=old.vectors, streams=Streams(1))
+    assert_allclose(warm.values, expected(before + step, 6, "largest"), rtol=1e-6)
+    assert warm.products < cold.products
+    # A guess that lies wholly elsewhere is no harm.
+    lost = eigenpairs(
+        Dense(before), 6, start=torch.linalg.eigh(before)[1][:, 100:106], streams=Streams(1)
+    )
+    assert lost.complete
+    assert_allclose(lost.values, expected(before, 6, "largest"), rtol=1e-6)
+
+
+def test_residuals_hold_the_rounding_error_of_the_products():
+    class Rounded(Dense):
+        """Products in bfloat16, 8 bits: what a careless operator returns."""
+
+        def __matmul__(self, vector):
+            return super().__matmul__(vector).bfloat16().double()
+
+    matrix = with_spectrum([50, 20, 10, *RNG.normal(0, 0.1, 300)])
+    pairs = eigenpairs(Rounded(matrix), 3, tol=1e-6, max_products=40, streams=Streams(0))
+    true = true_residuals(matrix, pairs)
+    assert true.max() > 1e-3
+    assert (pairs.residuals > true / 3).all()
+    assert not pairs.converged.any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_never_complete_and_wrong_when_gaps_are_small(seed):
     matrix = with_spectrum([1, 0.99, 0.99, 0.98, 0.98, 0.98, *np.linspace(0, 0.97, 300)], seed)
@@ -119,7 +189,7 @@ def test_all_eigenvalues(name):
     size = max(np.abs(np.linalg.eigvalsh(matrix.numpy())).max(), 1e-300)
     assert_allclose(pairs.values / size, expected(matrix, n, "largest") / size, atol=1e-10)
     assert pairs.complete
-    assert pairs.products == n
+    assert pairs.products == n + 1  # one to check
     rebuilt = (pairs.vectors * torch.from_numpy(pairs.values)) @ pairs.vectors.T
     assert_allclose(rebuilt.numpy() / size, matrix.numpy() / size, atol=1e-10)
 
@@ -145,7 +215,7 @@ def test_float32_residuals_are_true_up_to_rounding():
 def test_few_products_are_reported_as_not_converged(products):
     matrix = with_spectrum(np.linspace(0, 1, 200))
     pairs = eigenpairs(Dense(matrix), 6, max_products=products, streams=Streams(0))
-    assert pairs.products == products
+    assert pairs.products == products + 1
     assert not pairs.converged.all()
     assert not pairs.complete
     assert_allclose(pairs.residuals, true_residuals(matrix, pairs), atol=1e-12)
@@ -198,6 +268,8 @@ def test_refusals():
             eigenpairs(operator, 1, tol=tol, streams=streams)
     with pytest.raises(UsageError, match="3 eigenvalues need at least 3 products"):
         eigenpairs(operator, 3, max_products=2, streams=streams)
+    with pytest.raises(UsageError, match="1 eigenvalues need a basis of at least 12 vectors"):
+        eigenpairs(Dense(torch.eye(40)), 1, max_basis=11, streams=streams)
     with pytest.raises(NumericalError, match=r"not finite \(product 1\)"):
         eigenpairs(Dense(torch.full((3, 3), math.nan)), 1, streams=streams)
 

@@ -142,3 +142,81 @@ def test_a_product_that_is_not_finite_names_the_batch():
     o = ls.Objective(model, [(x[:2], torch.tensor([0, 1])), (x[2:], torch.tensor([0, 1]))])
     with pytest.raises(NumericalError, match="batch 1 is not finite"):
         Hessian(o) @ torch.ones(6).double()
+
+
+def test_batches_are_split_and_kept_as_far_as_memory_goes(monkeypatch):
+    monkeypatch.setattr("landscape.operators._LEAST_PIECE", 0)
+    o = objective("conv, batchnorm, dropout")
+    v = Streams(1).normal("v", (P.size(o.params), 2))
+    whole = Hessian(o)
+    expected = Hessian(o, product="double-backward") @ v
+    assert whole.kept_samples == o.batches.samples
+    for share in (0.3, 0.7):
+        part = Hessian(o, memory=int(whole.kept_bytes * share))
+        assert part.product == "graph"
+        assert 0 < part.kept_samples < o.batches.samples
+        assert part.kept_bytes <= whole.kept_bytes * share
+        assert_close(part @ v, expected, rtol=1e-9, atol=1e-11)
+        assert_close(part @ v[:, 0], expected[:, 0], rtol=1e-9, atol=1e-11)
+        assert_close(part.gradient(), P.flatten(o.gradient()), rtol=1e-10, atol=1e-13)
+
+
+def test_samples_that_depend_on_each_other_are_not_split(monkeypatch):
+    class Centred(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x - x.mean(0))
+
+    monkeypatch.setattr("landscape.operators._LEAST_PIECE", 0)
+    torch.manual_seed(0)
+    o = ls.Objective(Centred().double(), (torch.rand(20, 6).double(), torch.arange(20) % 3))
+    v = Streams(1).normal("v", (P.size(o.params),))
+    assert_close(
+        Hessian(o, memory=800) @ v, P.flatten(o.hvp(P.unflatten(v, o.params))), rtol=1e-9, atol=0
+    )
+
+
+def test_what_is_kept_outlives_changes_of_the_model():
+    o = objective("mlp")
+    operator = Hessian(o)
+    v = Streams(1).normal("v", (operator.size,))
+    before = operator @ v
+    with torch.no_grad():
+        for p in o.model.parameters():
+            p.mul_(2)
+    assert torch.equal(operator @ v, before)
+
+
+def test_a_loss_that_theta_does_not_reach():
+    class Rounding(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    o = ls.Objective(Rounding(6, 3), (torch.rand(5, 6), torch.arange(5) % 3))
+    with pytest.raises(UsageError, match="does not depend on θ by differentiable operations"):
+        Hessian(o)
+
+
+def test_an_operation_that_cannot_be_differentiated_twice_is_named():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 2 * x * g
+
+    class Odd(torch.nn.Linear):
+        def forward(self, x):
+            return Once.apply(super().forward(x))
+
+    o = ls.Objective(Odd(6, 3), (torch.rand(5, 6), torch.arange(5) % 3))
+    with pytest.raises(UsageError, match="can't be differentiated twice through Once"):
+        Hessian(o)

@@ -9,8 +9,10 @@ from cases import CASES, dense, joined
 from numpy.testing import assert_allclose
 
 import landscape as ls
+from landscape import checkpoints, data
 from landscape.diagnostics.eigenvalues import random_loss
 from landscape.errors import UsageError
+from landscape.models import ModelSpec
 
 
 @pytest.mark.parametrize("name", ["mlp", "tied", "frozen", "conv, batchnorm, dropout"])
@@ -88,3 +90,36 @@ def test_random_loss_is_the_mean_over_the_draws():
     assert_allclose(found.standard_error, np.std(losses, ddof=1) / 3**0.5, rtol=1e-12)
     spectrum = ls.spectrum(objectives[0], 2, normaliser=found)
     assert spectrum.normaliser == found
+
+
+def digits_objective(**options):
+    checkpoint = checkpoints.load(checkpoints.bundled()["digits-pgd-seed0"])
+    model = checkpoint.into(ModelSpec.from_dict(checkpoint.model).build(seed=0))
+    return ls.Objective(model, data.load("digits", "train", n_examples=64), **options)
+
+
+def test_little_memory_costs_products_not_accuracy():
+    o = digits_objective()
+    full = ls.spectrum(o, 3)
+    row = 4 * sum(p.numel() for p in o.params.values())
+    little = ls.spectrum(o, 3, memory=18 * row)
+    assert little.restarts > 0 == full.restarts
+    assert little.trustworthy
+    assert_allclose(little.eigenvalues, full.eigenvalues, rtol=1e-4)
+    with pytest.raises(UsageError, match=r"3 eigenvalues need 16 vectors .* ask for at most 2, or"):
+        ls.spectrum(o, 3, memory=15 * row)
+    with pytest.raises(UsageError, match=r"but memory=0.0 GiB: allow more memory"):
+        ls.spectrum(o, 3, memory=3 * row)
+
+
+def test_warm_start():
+    o = digits_objective()
+    first = ls.spectrum(o, 3, keep_vectors=True)
+    again = ls.spectrum(o, 3, start=first)
+    assert again.products < first.products
+    assert_allclose(again.eigenvalues, first.eigenvalues, rtol=1e-5)
+    assert again.provenance.settings["warm_start"]
+    with pytest.raises(UsageError, match="start has no eigenvectors"):
+        ls.spectrum(o, 3, start=again)
+    with pytest.raises(UsageError, match="start from the same architecture"):
+        ls.spectrum(digits_objective(params="fc2.*"), 3, start=first)

@@ -12,14 +12,17 @@ import torch
 from landscape import params as P
 from landscape.diagnostics.power_iteration import pyhessian_pairs
 from landscape.errors import UsageError, unknown
-from landscape.linalg import eigenpairs
+from landscape.linalg import eigenpairs, least_basis
 from landscape.objective import Objective
-from landscape.operators import Hessian
+from landscape.operators import MEMORY, Hessian
 from landscape.provenance import Record
 from landscape.random import Streams
 from landscape.results import Estimate, Result, array, scalar
 
 ENGINES = ("lanczos", "pyhessian")
+
+# Products are usually 4 to 6 per eigenvalue, and some to look for missed ones.
+_USUAL_PRODUCTS, _USUAL_PRODUCTS_MORE = 5, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,7 @@ class Spectrum(Result):
     which: str = scalar()
     complete: bool = scalar(label="no eigenvalue missed")
     products: int = scalar(label="Hessian-vector products")
+    restarts: int = scalar(label="restarts of the basis", default=0)
 
     @property
     def trustworthy(self) -> bool:
@@ -68,6 +72,8 @@ def spectrum(
     keep_vectors: bool = False,
     engine: str = "lanczos",
     normaliser: Estimate | None = None,
+    memory: int = MEMORY,
+    start: Spectrum | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Spectrum:
@@ -89,6 +95,10 @@ def spectrum(
             takes several times the products and is often off by percents.
         normaliser: mean loss of random networks (``random_loss``), kept with the result; divide
             eigenvalues by it to compare networks under losses of different size (liu2020 §4.2).
+        memory: bytes for the basis and what the operator keeps; one product's own work, up to an
+            eighth of it, comes on top. With less, Lanczos restarts and graphs are made anew.
+        start: of a network like this one, with its vectors, to begin from: the epoch before saves
+            about a tenth of the products.
         seed: of the random start vector. progress: called as (values converged, top).
 
     Cost: 4 to 6 Hessian-vector products per eigenvalue, see ``operators.Hessian``.
@@ -106,9 +116,18 @@ def spectrum(
     if engine == "pyhessian":
         record = Record("spectrum", objective.describe(), seed, **settings)
         pairs, method = pyhessian_pairs(objective, top, which=which, tol=tol, seed=seed)
+        gradient = P.flatten(objective.gradient())
     else:
-        operator = Hessian(objective)
-        settings |= {"max_products": max_products, "product": operator.product}
+        row = size * objective.dtype.itemsize
+        reserved = _basis_bytes(top, size, row, memory)
+        operator = Hessian(objective, memory=memory - reserved)
+        settings |= {
+            "max_products": max_products,
+            "memory": memory,
+            "product": operator.product,
+            "kept_samples": operator.kept_samples,
+            "warm_start": start is not None,
+        }
         record = Record("spectrum", objective.describe(), seed, **settings)
         method = "Lanczos, full reorthogonalisation"
         pairs = eigenpairs(
@@ -117,10 +136,13 @@ def spectrum(
             which=which,
             tol=tol,
             max_products=max_products,
+            max_basis=(memory - operator.kept_bytes) // row,
+            start=_vectors(start, objective),
             streams=Streams(seed, "spectrum"),
             progress=progress,
         )
-    about = _describe_vectors(pairs.vectors, objective)
+        gradient = operator.gradient()
+    about = _describe_vectors(pairs.vectors, gradient, objective)
     return Spectrum(
         provenance=record.finish(),
         eigenvalues=pairs.values,
@@ -134,6 +156,7 @@ def spectrum(
         which=which,
         complete=pairs.complete,
         products=pairs.products,
+        restarts=pairs.restarts,
     )
 
 
@@ -145,9 +168,40 @@ def random_loss(objectives: Iterable[Objective]) -> Estimate:
     return Estimate.of([objective.value().loss for objective in objectives])
 
 
-def _describe_vectors(vectors: torch.Tensor, objective: Objective) -> dict[str, np.ndarray]:
+def _basis_bytes(top: int, size: int, row: int, memory: int) -> int:
+    """What to set aside for the basis: half the memory, if so much is of use."""
+    least = least_basis(top, size)
+    if least * row > memory:
+        fits = (memory // row - least_basis(0, size)) // 2
+        raise UsageError(
+            f"{top} eigenvalues need {least} vectors of {size} parameters, "
+            f"{least * row / 2**30:.1f} GiB, but memory={memory / 2**30:.1f} GiB: "
+            + (f"ask for at most {fits}, or " if fits > 0 else "")
+            + "allow more memory (--memory)."
+        )
+    useful = min(size, _USUAL_PRODUCTS * top + _USUAL_PRODUCTS_MORE)
+    return row * max(least, min(useful, memory // 2 // row))
+
+
+def _vectors(start: Spectrum | None, objective: Objective) -> torch.Tensor | None:
+    if start is None:
+        return None
+    if start.eigenvectors is None:
+        raise UsageError("start has no eigenvectors: measure it with keep_vectors=True.")
+    vectors = torch.as_tensor(start.eigenvectors)
+    if len(vectors) != P.size(objective.params):
+        raise UsageError(
+            f"start has vectors of {len(vectors)} parameters, this network has "
+            f"{P.size(objective.params)}: start from the same architecture."
+        )
+    return vectors.to(objective.device)
+
+
+def _describe_vectors(
+    vectors: torch.Tensor, gradient: torch.Tensor, objective: Objective
+) -> dict[str, np.ndarray]:
     """Overlap with the gradient, participation ratio and per-tensor share of unit columns."""
-    gradient = P.flatten(objective.gradient()).double()
+    gradient = gradient.double()
     sizes = [p.numel() for p in objective.params.values()]
     overlap, ratio, share = [], [], []
     for column in vectors.unbind(1):  # one at a time: float64 copies of all would be large

@@ -1,7 +1,7 @@
 """Linear algebra on operators: it never sees a network."""
 
 from landscape.linalg.density import PROBES, Quadrature, Smoothed, quadrature, smooth
-from landscape.linalg.lanczos import WHICH, Eigenpairs, eigenpairs
+from landscape.linalg.lanczos import WHICH, Eigenpairs, eigenpairs, least_basis
 from landscape.linalg.operator import Dense, SymmetricOperator
 from landscape.linalg.trace import (
     TRACES,
@@ -30,6 +30,7 @@ __all__ = [
     "frobenius_norm",
     "hutchinson",
     "hutchpp",
+    "least_basis",
     "quadrature",
     "smooth",
     "xtrace",
