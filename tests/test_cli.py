@@ -85,6 +85,70 @@ def test_several_spectra_side_by_side(checkpoint: Path, capsys: pytest.CaptureFi
     assert "same name and folder" in one_line(capsys.readouterr().err)
 
 
+TRAIN = ["train", "pgd", "--n-examples", "60", "--model", "logistic", "-q"]
+
+
+def test_spectra_along_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    keep = ["--out", "r", "--keep-every", "2"]
+    assert run([*TRAIN, "--epochs", "3", *keep]) == 0
+    kept = sorted(Path("r/epochs").iterdir())
+    assert [path.name for path in kept] == ["0000.pt", "0002.pt", "0003.pt"]
+    assert ls.checkpoints.load(kept[-1]).digest == ls.checkpoints.load(Path("r/final.pt")).digest
+    assert run(["spectrum", "r", "--top", "3", "--n-examples", "60"]) == 0
+    out = capsys.readouterr().out
+    assert "r-0000" in out
+    assert "r-0003" in out
+    found = ls.load_all("r-spectrum.h5")
+    assert [s.position for s in found.values()] == [0, 2, 3]
+    assert {s.against for s in found.values()} == {"epoch"}
+    alone = ["spectrum", "r/epochs/0003.pt", "--top", "3", "--n-examples", "60"]
+    assert run(alone) == 0
+    # The warm start from the epoch before changes the products, not the values.
+    np.testing.assert_allclose(
+        found["r-0003"].eigenvalues, ls.load("0003-spectrum.h5").eigenvalues, rtol=1e-4
+    )
+    assert run(["plot", "r-spectrum.h5", "--overwrite"]) == 0
+
+
+def test_a_run_without_checkpoints_along_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*TRAIN, "--epochs", "1", "--out", "r"]) == 0
+    assert run(["spectrum", "r"]) == 2
+    assert "train with --keep-every 1" in one_line(capsys.readouterr().err)
+
+
+def test_eigenvalues_against_the_radius(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["--attack", "pgd-3", "--sweep-eps", "0,8/255,0.1"]
+    assert run(["spectrum", str(checkpoint), "--top", "2", *sweep]) == 0
+    assert "of growing radius" in capsys.readouterr().out
+    found = list(ls.load_all("tiny-spectrum-pgd-3-sweep.h5").values())
+    assert [s.position for s in found] == [0, 8 / 255, 0.1]
+    assert found[0].provenance.objective["attack"] is None
+    assert found[2].provenance.objective["attack"]["eps"] == 0.1
+    assert run(["spectrum", str(checkpoint), "--top", "2"]) == 0
+    np.testing.assert_allclose(
+        found[0].eigenvalues, ls.load("tiny-spectrum.h5").eigenvalues, rtol=1e-5
+    )
+    assert run(["spectrum", str(checkpoint), "--against", "eps", "--out", "x"]) == 2
+    assert "does not say its radius ε" in one_line(capsys.readouterr().err)
+    assert run(["spectrum", str(checkpoint), "--sweep-eps", "0.1"]) == 2
+    assert "--sweep-eps needs an attack" in one_line(capsys.readouterr().err)
+
+
+def test_a_spectrum_per_layer(checkpoint: Path) -> None:
+    assert run(["spectrum", str(checkpoint), "--per-layer", "--top", "3"]) == 0
+    found = ls.load_all("tiny-spectrum-layers.h5")
+    assert all(s.block for s in found.values())
+    for result in found.values():
+        assert {name.rpartition(".")[0] for name in result.layer} == {result.block}
+
+
+def test_memory_is_a_limit(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["spectrum", str(checkpoint), "--memory", "1KB"]) == 2
+    assert "allow more memory (--memory)" in one_line(capsys.readouterr().err)
+
+
 def test_pyhessian_engine_is_labelled(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["spectrum", str(checkpoint), "--top", "3", "--engine", "pyhessian"]
     assert run(command) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -26,6 +26,17 @@ class Number(click.ParamType):
             return float(value)
         except (ValueError, ZeroDivisionError):
             self.fail(f"'{value}' is not a number or a fraction such as 8/255.", param, ctx)
+
+
+class Numbers(Number):
+    """Numbers or fractions, separated by commas."""
+
+    name = "number,number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, tuple):
+            return value
+        return tuple(Number.convert(self, part, param, ctx) for part in value.split(","))
 
 
 class Range(click.ParamType):
@@ -60,7 +71,29 @@ class Grid(click.ParamType):
         return tuple(int(n) for n in value.split("x"))
 
 
-NUMBER, RANGE, GRID = Number(), Range(), Grid()
+class Bytes(click.ParamType):
+    """Bytes as a whole number, or with a unit: 500MiB, 4GiB, 2.5GB."""
+
+    name = "bytes"
+    units: ClassVar[dict[str, int]] = {
+        **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
+        **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)},
+        "B": 1,
+        "": 1,
+    }
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", value.strip())
+        units = {unit.lower(): size for unit, size in self.units.items()}
+        size = found and int(float(found[1]) * units.get(found[2].lower(), 0))
+        if not size:
+            self.fail(f"'{value}' is not a size: write bytes, or 500MiB or 4GiB.", param, ctx)
+        return size
+
+
+NUMBER, NUMBERS, RANGE, GRID, BYTES = Number(), Numbers(), Range(), Grid(), Bytes()
 
 
 def target(split: str, several: bool = False) -> Callable[[Command], Command]:
@@ -128,6 +161,17 @@ def attack_options(multiple: bool = False) -> Callable[[Command], Command]:
 
 def seed(command: Command) -> Command:
     return click.option("--seed", type=int, default=0, show_default=True)(command)
+
+
+def memory(command: Command) -> Command:
+    """Bytes that the graphs kept for products may take."""
+    return click.option(
+        "--memory",
+        type=BYTES,
+        default="4GiB",  # operators.MEMORY, which would take torch to import
+        show_default=True,
+        help="What may be kept between products: 500MiB, 4GiB. Less is slower.",
+    )(command)
 
 
 def output(command: Command) -> Command:

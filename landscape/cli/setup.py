@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,26 @@ class Target:
         model = self.checkpoint.into(self.spec.build(seed=0))
         self.model = model.to(device(options["device"]), getattr(torch, options["dtype"])).eval()
 
-    def objective(self, attack: Attack | None = None, refresh: str = "fixed") -> Objective:
+    def objective(
+        self,
+        attack: Attack | None = None,
+        refresh: str = "fixed",
+        params: Sequence[str] | None = None,
+    ) -> Objective:
         return Objective(
             self.model,
             self.data,
             attack=attack,
             refresh=refresh,
+            params=params,
             seed=self.seed,
             batch_size=self.batch_size,
         )
 
-    def attack(self, name: str | None) -> Attack | None:
+    def attack(self, name: str | None, *, eps: float | None = None) -> Attack | None:
         """The attack of a name; ε and norm default to those the checkpoint was trained with."""
         asked = {key: self._given[key] for key in ("norm", "eps", "alpha", "steps", "restarts")}
+        asked["eps"] = asked["eps"] if eps is None else eps
         if name is None:
             for key, value in asked.items():
                 if value is not None:

@@ -69,6 +69,12 @@ class Milestones(click.ParamType):
     help="Go on with the run in the folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Delete the run in the folder first.")
+@click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep checkpoints along the training, every N epochs.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration, train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @options.verbosity
@@ -105,6 +111,7 @@ def train(method: str, **given: Any) -> None:
             out,
             resume=given["resume"],
             overwrite=given["overwrite"],
+            keep_every=given["keep_every"],
             data_dir=given["data_dir"],
             progress=progress,
         )

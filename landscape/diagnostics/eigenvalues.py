@@ -50,6 +50,10 @@ class Spectrum(Result):
     complete: bool = scalar(label="no eigenvalue missed")
     products: int = scalar(label="Hessian-vector products")
     restarts: int = scalar(label="restarts of the basis", default=0)
+    block: str = scalar(label="parameters that θ was restricted to", default="")
+    series: str = scalar(label="curve that this spectrum is a point of", default="")
+    against: str = scalar(label="what the curve is drawn against", default="")
+    position: float | None = scalar(label="where on that axis", default=None)
 
     @property
     def trustworthy(self) -> bool:
@@ -199,7 +203,7 @@ def _vectors(start: Spectrum | None, objective: Objective) -> torch.Tensor | Non
 
 def _describe_vectors(
     vectors: torch.Tensor, gradient: torch.Tensor, objective: Objective
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Overlap with the gradient, participation ratio and per-tensor share of unit columns."""
     gradient = gradient.double()
     sizes = [p.numel() for p in objective.params.values()]

@@ -26,7 +26,7 @@ def _on_one_panel(draw: Callable[..., Any]) -> Callable[[Sequence[Any], Sequence
 PICTURES: dict[str, Callable[[Sequence[Any], Sequence[str]], Any]] = {
     "density": density.compare,
     "samples": samples.compare,
-    "spectrum": _on_one_panel(spectrum.draw),
+    "spectrum": spectrum.page,
     "inputs": inputs.page,
     "surface": surface.compare,
     "trace": _on_one_panel(tables.draw_traces),

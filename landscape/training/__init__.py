@@ -4,6 +4,7 @@
 """
 
 from landscape.training.config import TrainConfig
+from landscape.training.folder import epoch_files
 from landscape.training.history import History
 from landscape.training.loop import fit
 from landscape.training.methods import METHODS, Method, MethodEntry, method
@@ -25,6 +26,7 @@ __all__ = [  # noqa: RUF022  grouped by subject: the map of the package
     "TrainConfig",
     "default_config",
     "train",
+    "epoch_files",
     "History",
     # what a plan is made of
     "METHODS",

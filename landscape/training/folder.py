@@ -5,6 +5,7 @@ last.pt    the training after its last finished epoch, from which it continues
 best.pt    checkpoint of the epoch of highest validation accuracy so far
 final.pt   checkpoint of the last epoch; there once the run is finished
 history.h5 one row per finished epoch
+epochs/    with ``keep_every``: checkpoints of the initial network and of every so many epochs
 ========== ===================================================================
 """
 
@@ -21,6 +22,7 @@ from landscape.training.state import State
 
 CHECKPOINTS = ("best.pt", "final.pt")
 FILES = ("last.pt", *CHECKPOINTS, "history.h5")
+EPOCHS = "epochs"
 FORMAT, VERSION = "landscape-training", 1
 
 
@@ -35,10 +37,28 @@ def write_state(out: Path, config: TrainConfig, state: State) -> None:
     write_payload(out / "last.pt", payload, overwrite=True)
 
 
+def epoch_file(out: Path, epoch: int) -> Path:
+    """Where the checkpoint after so many epochs is kept."""
+    return out / EPOCHS / f"{epoch:04d}.pt"
+
+
+def epoch_files(out: str | Path) -> list[Path]:
+    """The checkpoints along a run, earliest first."""
+    found = sorted((Path(out) / EPOCHS).glob("[0-9][0-9][0-9][0-9]*.pt"))
+    if not found:
+        raise UsageError(
+            f"{out} has no checkpoints along the training: train with --keep-every 1, or name "
+            "checkpoint files."
+        )
+    return found
+
+
 def clear(out: Path) -> None:
     """Delete the files of a run, and nothing else."""
     for name in FILES:
         (out / name).unlink(missing_ok=True)
+    for path in (out / EPOCHS).glob("[0-9][0-9][0-9][0-9]*.pt"):
+        path.unlink()
 
 
 def existing(

@@ -15,7 +15,7 @@ from landscape.files import check_writable
 from landscape.provenance import Record
 from landscape.random import Streams
 from landscape.training.config import TrainConfig
-from landscape.training.folder import clear, existing, write_state
+from landscape.training.folder import clear, epoch_file, existing, write_state
 from landscape.training.history import History
 from landscape.training.loop import Progress, fit
 from landscape.training.state import State
@@ -28,6 +28,7 @@ def train(
     *,
     resume: bool = True,
     overwrite: bool = False,
+    keep_every: int | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
@@ -39,6 +40,8 @@ def train(
 
     Args:
         resume: whether to continue; without it an existing run is an ``OutputError``.
+        keep_every: keep a checkpoint of the network before training and after every so many
+            epochs, and the last, in ``out_dir/epochs`` (``epoch_files`` lists them).
         progress: see ``fit``.
     """
     out = Path(out_dir)
@@ -73,6 +76,9 @@ def train(
             metrics = {n: v for n in names if not math.isnan(v := new.columns[n][-1])}
             best = _checkpoint(config, new, new.best_weights, new.best_epoch, metrics)
             best.save(out / "best.pt", overwrite=True)
+        if keep_every and (new.epoch % keep_every == 0 or new.epoch == config.plan.epochs):
+            kept = _checkpoint(config, new, new.weights, new.epoch, {})
+            kept.save(epoch_file(out, new.epoch), overwrite=True)
         history = History.of(new.columns, new.best_epoch, record.finish(earlier=earlier))
         history.save(out / "history.h5", overwrite=True)
         # Last, as this is what makes the epoch count.
@@ -80,6 +86,9 @@ def train(
 
     if state is None:  # with overwrite: only now, when the data and the network are there
         clear(out)
+        if keep_every:
+            weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
+            _checkpoint(config, State(), weights, 0, {}).save(epoch_file(out, 0), overwrite=True)
     state = fit(
         model,
         parts["train"],
