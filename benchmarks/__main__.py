@@ -1,4 +1,7 @@
-"""Measure, print, and rewrite docs/benchmarks.md: ``python -m benchmarks [NAME …] [--dry]``."""
+"""Measure, print, and rewrite docs/benchmarks.md: ``python -m benchmarks [NAME …] [--dry]``.
+
+Without names, all but the slow ones are measured; sections that were not are left as they are.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,34 @@ import torch
 from landscape._version import __version__
 
 # In the order of the page.
-BENCHMARKS = ["surface_point", "input_hessian", "top20"]
+BENCHMARKS = ["surface_point", "products", "input_hessian", "trace", "top20"]
+SLOW = ["top20_resnet18", "memory"]
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def main(names: list[str]) -> None:
     dry = "--dry" in names
     chosen = [n for n in names if not n.startswith("--")] or BENCHMARKS
-    sections = []
+    sections = read()
     for name in chosen:
         module = importlib.import_module(f"benchmarks.{name}")
         section = table(module.TITLE, module.COLUMNS, module.rows(), module.REMARK)
         print(section, flush=True)
-        sections.append(section)
-    if not dry and chosen == BENCHMARKS:
-        PAGE.write_text(head() + "\n".join(sections))
+        sections[module.TITLE] = section
+        if not dry:
+            write(sections)
+
+
+def read() -> dict[str, str]:
+    """The sections of the page, by title."""
+    parts = PAGE.read_text().split("\n## ")[1:] if PAGE.exists() else []
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
+def write(sections: dict[str, str]) -> None:
+    titles = [importlib.import_module(f"benchmarks.{n}").TITLE for n in (*BENCHMARKS, *SLOW)]
+    known = [sections[title] for title in titles if title in sections]
+    PAGE.write_text(head() + "\n".join(known))
 
 
 def head() -> str:
@@ -37,7 +53,8 @@ def head() -> str:
     return (
         "# Benchmarks\n\n"
         "Written by `make bench`. Read the ratios, which are taken turn by turn within one run; "
-        "seconds are of this machine only.\n\n"
+        "seconds are of this machine only. Sections can be measured alone "
+        "(`python -m benchmarks top20`), the slow ones only so.\n\n"
         f"landscape {__version__}, torch {torch.__version__}, {where}, {os.cpu_count()} cores "
         f"({platform.machine()}), {torch.get_num_threads()} threads.\n\n"
     )

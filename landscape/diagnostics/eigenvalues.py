@@ -122,9 +122,7 @@ def spectrum(
         pairs, method = pyhessian_pairs(objective, top, which=which, tol=tol, seed=seed)
         gradient = P.flatten(objective.gradient())
     else:
-        row = size * objective.dtype.itemsize
-        reserved = _basis_bytes(top, size, row, memory)
-        operator = Hessian(objective, memory=memory - reserved)
+        operator = operator_within(objective, top, memory)
         settings |= {
             "max_products": max_products,
             "memory": memory,
@@ -140,7 +138,7 @@ def spectrum(
             which=which,
             tol=tol,
             max_products=max_products,
-            max_basis=(memory - operator.kept_bytes) // row,
+            max_basis=(memory - operator.kept_bytes) // _row(objective),
             start=_vectors(start, objective),
             streams=Streams(seed, "spectrum"),
             progress=progress,
@@ -172,8 +170,9 @@ def random_loss(objectives: Iterable[Objective]) -> Estimate:
     return Estimate.of([objective.value().loss for objective in objectives])
 
 
-def _basis_bytes(top: int, size: int, row: int, memory: int) -> int:
-    """What to set aside for the basis: half the memory, if so much is of use."""
+def operator_within(objective: Objective, top: int, memory: int = MEMORY) -> Hessian:
+    """The Hessian, with half the memory left for the basis if so much is of use to it."""
+    size, row = P.size(objective.params), _row(objective)
     least = least_basis(top, size)
     if least * row > memory:
         fits = (memory // row - least_basis(0, size)) // 2
@@ -184,7 +183,13 @@ def _basis_bytes(top: int, size: int, row: int, memory: int) -> int:
             + "allow more memory (--memory)."
         )
     useful = min(size, _USUAL_PRODUCTS * top + _USUAL_PRODUCTS_MORE)
-    return row * max(least, min(useful, memory // 2 // row))
+    basis = row * max(least, min(useful, memory // 2 // row))
+    return Hessian(objective, memory=memory - basis)
+
+
+def _row(objective: Objective) -> int:
+    """Bytes of one basis vector."""
+    return P.size(objective.params) * objective.dtype.itemsize
 
 
 def _vectors(start: Spectrum | None, objective: Objective) -> torch.Tensor | None:
