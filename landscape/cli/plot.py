@@ -10,6 +10,7 @@ from landscape.cli import options
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.option("--out", type=click.Path(), help="Stem of the pictures. Default: the first file's.")
+@click.option("--html", is_flag=True, help="Surfaces also as a page with a picture to rotate.")
 @click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
 @options.verbosity
 def plot(files: tuple[str, ...], **given: Any) -> None:
@@ -19,6 +20,7 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
     from landscape.cli.output import Say
     from landscape.errors import UsageError
     from landscape.plotting import PICTURES, picture
+    from landscape.plotting.page import save_page
     from landscape.plotting.style import save_figure
     from landscape.results import load_all
 
@@ -37,4 +39,8 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
         labels, results = [label for label, _ in found], [result for _, result in found]
         figure = picture(results, labels if len(found) > 1 or kind == "surface" else [])
         path = stem if len(drawable) == 1 else f"{stem}-{kind}"
-        say.files(save_figure(figure, path, overwrite=given["overwrite"]))
+        written = save_figure(figure, path, overwrite=given["overwrite"])
+        if given["html"] and kind == "surface":
+            page = f"{path}.html"
+            written.append(save_page(results, labels, page, overwrite=given["overwrite"]))
+        say.files(written)

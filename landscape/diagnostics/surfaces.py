@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from landscape import params as P
-from landscape.directions import DIRECTIONS
-from landscape.errors import NumericalError, UsageError, unknown
+from landscape.directions import Directions, make
+from landscape.errors import NumericalError, UsageError
 from landscape.objective import Objective, Value
 from landscape.params import Params
 from landscape.provenance import Record
@@ -49,7 +49,9 @@ class Axis:
 class Surface(Result):
     """L(θ + x·d₁ + y·d₂), rows along y; a curve along one direction has the single row y = 0.
 
+    With ``draws`` > 0 row j is instead the line L(θ + x·d_j) along its own random direction.
     NaN where a point was not computed (``done`` is false) or the loss is not finite (``done``).
+    ``clean_loss`` and ``clean_accuracy`` are those without the attack, where they were asked for.
     """
 
     kind: ClassVar[str] = "surface"
@@ -57,12 +59,25 @@ class Surface(Result):
     x: np.ndarray = array("x", label="step along direction 1")
     y: np.ndarray = array("y", label="step along direction 2")
     loss: np.ndarray = array("y", "x", label="loss")
-    accuracy: np.ndarray | None = array("y", "x", default=None)
+    accuracy: np.ndarray | None = array("y", "x", label="accuracy", default=None)
+    clean_loss: np.ndarray | None = array("y", "x", label="clean loss", default=None)
+    clean_accuracy: np.ndarray | None = array("y", "x", label="clean accuracy", default=None)
+    sample_loss: np.ndarray | None = array("y", "x", "sample", label="loss", default=None)
     done: np.ndarray = array("y", "x")
+    draws: int = scalar(label="random directions, a row each", default=0)
     centre_loss: float = scalar(label="loss at the model's own parameters")
     centre_error: float | None = scalar(label="|grid centre − centre loss|", default=None)
     directions: str = scalar(label="kind of directions")
     direction_norms: np.ndarray = array("direction", label="‖d‖₂")
+    direction_cosine: float | None = scalar(label="cosine between d₁ and d₂", default=None)
+    mark: np.ndarray | None = array("mark", label="other networks", default=None)
+    mark_x: np.ndarray | None = array("mark", default=None)
+    mark_y: np.ndarray | None = array("mark", default=None)
+    path_x: np.ndarray | None = array("step", label="path of the training", default=None)
+    path_y: np.ndarray | None = array("step", default=None)
+    explained_variance: np.ndarray | None = array(
+        "direction", label="share of the path's variance", default=None
+    )
 
     @property
     def loss_label(self) -> str:
@@ -93,12 +108,17 @@ class Surface(Result):
 
 def surface(
     objective: Objective,
-    directions: str | Sequence[Params] = "random",
+    directions: str | Directions | Sequence[Params] = "random",
     *,
     x: Axis | None = None,
     y: Axis | None = None,
     normalisation: str = "filter",
     one_d: str = "ignore",
+    orthogonal: bool = False,
+    others: Mapping[str, Params] | None = None,
+    draws: int = 0,
+    clean: bool = False,
+    per_sample: bool = False,
     seed: int = 0,
     resume: Surface | None = None,
     save: Callable[[Surface], None] | None = None,
@@ -109,51 +129,64 @@ def surface(
     Args:
         objective: what is evaluated. Its ``refresh`` decides whether adversarial examples are made
             again at every point (``each``: L_ε itself) or held from the centre (``fixed``).
-        directions: a kind from ``DIRECTIONS``, or one or two directions of one's own.
-        x, y: the grid, ``Axis()`` by default. ``y=None`` with a kind, or one direction, draws
-            a line.
-        normalisation, one_d: of random directions, see ``params.normalise``.
+        directions: a kind from ``DIRECTIONS``, ``Directions``, or one or two vectors of one's own.
+        x, y: the grid. ``y=None`` with a kind, or one direction, draws a line. By default
+            ``Axis()``; between networks from −0.5 to 1.5; around a training's path.
+        normalisation, one_d, orthogonal: of random directions, see ``directions.make``.
+        others: for ``between`` and ``trajectory``, the parameters of other networks by name.
+        draws: lines along so many random directions, for their mean and scatter.
+        clean: also the clean loss and accuracy at every point, if there is an attack.
+        per_sample: also keep the loss of every sample (points × samples numbers).
         seed: of the random directions. Another seed is another plane: compare several.
         resume: a partial surface of the same settings, whose finished points are kept.
         save: called with the partial surface after every row (every point of a line).
         progress: called as (points done, points).
 
-    Cost: one forward pass over the data per point, plus the attack's under ``each``. When it lies:
-    two directions out of millions show a slice; scales compare between networks only with
-    normalised directions; BatchNorm keeps its running statistics.
+    Cost: one forward pass over the data per point, plus the attack's under ``each``, plus one for
+    ``clean``. When it lies: two directions out of millions show a slice; scales compare between
+    networks only with normalised directions; BatchNorm keeps its running statistics, which are
+    wrong far from the model, above all between two networks.
     """
-    x = x or Axis()
-    kind = directions if isinstance(directions, str) else "given"
-    if isinstance(directions, str):
-        if directions not in DIRECTIONS:
-            raise unknown("kind of directions", directions, DIRECTIONS)
-        directions = DIRECTIONS[directions](
-            objective.params,
-            2 if y else 1,
-            normalisation=normalisation,
-            one_d=one_d,
-            streams=Streams(seed, "surface"),
-        )
-    elif len(directions) == 2:
-        y = y or Axis()
-    if len(directions) not in (1, 2) or (len(directions) == 1 and y is not None):
-        raise UsageError(f"got {len(directions)} directions: give one for a line, two for a plane.")
-    norms = np.array([P.norm(d) for d in directions])
+    found = _directions(
+        objective,
+        directions,
+        1 if y is None else 2,
+        draws,
+        seed,
+        normalisation=normalisation,
+        one_d=one_d,
+        orthogonal=orthogonal,
+        others=others,
+    )
+    vectors = found.vectors
+    if draws:
+        if y is not None:
+            raise UsageError("draws are of lines: leave out y.")
+    elif len(vectors) not in (1, 2) or (len(vectors) == 1 and y is not None):
+        raise UsageError(f"got {len(vectors)} directions: give one for a line, two for a plane.")
+    norms = np.array([P.norm(d) for d in vectors])
     usable = np.isfinite(norms) & (norms > 0)
     if not usable.all():
         raise UsageError(
             f"direction {int(np.argmin(usable)) + 1} is zero or not finite: nothing would move."
         )
+    x = x or default_axis(found, 0)
+    if len(vectors) == 2 and not draws:
+        y = y or default_axis(found, 1)
+    drawn = found.kind in ("random", "gradient", "adversarial")
     record = Record(
         "surface",
         objective.describe(),
         seed,
-        directions=kind,
-        normalisation=normalisation if kind == "random" else None,
-        one_d=one_d if kind == "random" else None,
-        direction_digests=[P.digest(d) for d in directions],
+        directions=found.kind,
+        normalisation=normalisation if drawn else None,
+        one_d=one_d if drawn else None,
+        direction_digests=[P.digest(d) for d in vectors],
         x=[x.low, x.high, x.points],
         y=[y.low, y.high, y.points] if y else None,
+        draws=draws,
+        clean=clean,
+        per_sample=per_sample,
     )
     centre = objective.value()
     if not math.isfinite(centre.loss):
@@ -161,20 +194,34 @@ def surface(
             f"the loss at the model's own parameters is {centre.loss}: there is no landscape to "
             "draw around it."
         )
-    grid = _Grid(x.coordinates(), y.coordinates() if y else np.zeros(1), centre, resume, record)
+    rows = np.arange(draws, dtype=float) if draws else y.coordinates() if y else np.zeros(1)
+    grid = _Grid(x.coordinates(), rows, draws, centre, resume, record)
+    unperturbed = objective.with_attack(None) if clean and objective.attack else None
 
     def partial() -> Surface:
-        return grid.surface(record, kind, norms)
+        return grid.surface(record, found, norms)
+
+    def measure(at: Params) -> dict[str, Any]:
+        value = objective.value(at)
+        point: dict[str, Any] = {"loss": value.loss, "accuracy": value.accuracy}
+        if per_sample:
+            point["sample_loss"] = objective.per_sample(at)[0].cpu().numpy()
+        if unperturbed is not None:
+            value = unperturbed.value(at)
+            point |= {"clean_loss": value.loss, "clean_accuracy": value.accuracy}
+        return point
 
     total = grid.done.size
     for j, y_j in enumerate(grid.y):
         if grid.done[j].all():
             continue
-        row = P.axpy(float(y_j), directions[1], objective.params) if y else objective.params
+        row, along = objective.params, vectors[j if draws else 0]
+        if y is not None:
+            row = P.axpy(float(y_j), vectors[1], row)
         for i, x_i in enumerate(grid.x):
             if grid.done[j, i]:
                 continue
-            grid.put(j, i, objective.value(P.axpy(float(x_i), directions[0], row)))
+            grid.put(j, i, measure(P.axpy(float(x_i), along, row)))
             if progress is not None:
                 progress(int(grid.done.sum()), total)
             if save is not None and y is None:
@@ -184,44 +231,104 @@ def surface(
     return partial()
 
 
+def _directions(
+    objective: Objective,
+    directions: str | Directions | Sequence[Params],
+    count: int,
+    draws: int,
+    seed: int,
+    **options: Any,
+) -> Directions:
+    if draws < 0 or draws == 1:
+        raise UsageError(f"draws must be at least 2, for a scatter, got {draws}.")
+    if draws and directions != "random":
+        raise UsageError("draws are of random directions: leave out the kind of directions.")
+    if isinstance(directions, str):
+        streams = Streams(seed, "surface")
+        return make(directions, objective, draws or count, streams=streams, **options)
+    if isinstance(directions, Directions):
+        return directions.like(objective.params)
+    return Directions("given", tuple(directions))
+
+
+def default_axis(directions: Directions, axis: int) -> Axis:
+    """The range of an axis that shows all that is marked, with room around it."""
+    if directions.kind == "between":
+        low = min(0.0, *(at[axis] for at in directions.marks.values()))
+        high = max(1.0, *(at[axis] for at in directions.marks.values()))
+        return Axis(low - 0.5, high + 0.5)
+    if directions.path:
+        values = [at[axis] for at in directions.path]
+        room = 0.2 * (max(values) - min(values)) or 1.0
+        return Axis(min(values) - room, max(values) + room)
+    return Axis()
+
+
 class _Grid:
     """The arrays being filled."""
 
     def __init__(
-        self, x: np.ndarray, y: np.ndarray, centre: Value, resume: Surface | None, record: Record
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        draws: int,
+        centre: Value,
+        resume: Surface | None,
+        record: Record,
     ) -> None:
-        self.x, self.y, self.centre = x, y, centre
-        self.loss = np.full((len(y), len(x)), np.nan)
-        self.accuracy = None if centre.accuracy is None else np.full_like(self.loss, np.nan)
-        self.done = np.zeros(self.loss.shape, dtype=bool)
+        self.x, self.y, self.draws, self.centre = x, y, draws, centre
+        self.arrays: dict[str, np.ndarray] = {}
+        self.done = np.zeros((len(y), len(x)), dtype=bool)
         self.earlier = 0.0
         if resume is not None:
             record.check_same(resume.provenance)
-            self.loss, self.done = resume.loss.copy(), resume.done.copy()
-            if resume.accuracy is not None:
-                self.accuracy = resume.accuracy.copy()
+            self.done = resume.done.copy()
+            for name in _MEASURED:
+                values = getattr(resume, name)
+                if values is not None:
+                    self.arrays[name] = values.copy()
             self.earlier = resume.provenance.wall_time
 
-    def put(self, j: int, i: int, value: Value) -> None:
-        self.loss[j, i] = value.loss if math.isfinite(value.loss) else np.nan
-        if self.accuracy is not None and value.accuracy is not None:
-            self.accuracy[j, i] = value.accuracy
+    def put(self, j: int, i: int, point: dict[str, Any]) -> None:
+        for name, value in point.items():
+            if value is None:
+                continue
+            value = np.asarray(value, dtype=float)
+            if name not in self.arrays:
+                self.arrays[name] = np.full((*self.done.shape, *value.shape), np.nan)
+            self.arrays[name][j, i] = np.where(np.isfinite(value), value, np.nan)
         self.done[j, i] = True
 
-    def surface(self, record: Record, kind: str, norms: np.ndarray) -> Surface:
-        at_zero = np.argwhere(self.done & (self.y[:, None] == 0) & (self.x[None, :] == 0))
+    def surface(self, record: Record, directions: Directions, norms: np.ndarray) -> Surface:
+        at_zero = self.done & (self.x[None, :] == 0)
+        if not self.draws:
+            at_zero &= self.y[:, None] == 0
         error = None
-        if len(at_zero):
-            error = abs(float(self.loss[tuple(at_zero[0])]) - self.centre.loss)
+        if at_zero.any():
+            error = float(np.abs(self.arrays["loss"][at_zero] - self.centre.loss).max())
+        cosine = None
+        if len(norms) == 2 and not self.draws:
+            cosine = P.dot(*directions.vectors) / float(norms.prod())
+        marks, path = directions.marks, np.array(directions.path).reshape(-1, 2)
         return Surface(
             provenance=record.finish(earlier=self.earlier),
             x=self.x,
             y=self.y,
-            loss=self.loss.copy(),
-            accuracy=None if self.accuracy is None else self.accuracy.copy(),
+            **{name: values.copy() for name, values in self.arrays.items()},
             done=self.done.copy(),
+            draws=self.draws,
             centre_loss=self.centre.loss,
             centre_error=error,
-            directions=kind,
+            directions=directions.kind,
             direction_norms=norms,
+            direction_cosine=cosine,
+            mark=np.array(list(marks)) if marks else None,
+            mark_x=np.array([at[0] for at in marks.values()]) if marks else None,
+            mark_y=np.array([at[1] for at in marks.values()]) if marks else None,
+            path_x=path[:, 0] if len(path) else None,
+            path_y=path[:, 1] if len(path) else None,
+            explained_variance=np.array(directions.explained) if directions.explained else None,
         )
+
+
+_MEASURED = ("loss", "accuracy", "clean_loss", "clean_accuracy", "sample_loss")

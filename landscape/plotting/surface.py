@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.errors import UsageError
 from landscape.plotting.style import COLOURS, MAP, PAGE, axes, figure, log_y, paper
 
 _LEVELS = 25
@@ -15,7 +16,7 @@ _LEVELS = 25
 def draw(surface: Any, ax: Any = None, norm: Any = None) -> Any:
     """A contour plot of a plane, or the loss along a line. Points without a value are hatched."""
     with paper():
-        if len(surface.y) == 1:
+        if len(surface.y) == 1 or surface.draws:
             return draw_lines([surface], ax=ax)
         ax = axes(ax, ratio=0.85)
         filled = contour(ax, surface, norm or scale([surface]))
@@ -24,32 +25,75 @@ def draw(surface: Any, ax: Any = None, norm: Any = None) -> Any:
 
 
 def draw_lines(surfaces: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
-    """Loss along one direction, for one or several models."""
+    """Loss along one direction, for one or several models; the clean loss dashed, if measured.
+
+    Of several draws: their mean, with a band of one standard deviation of the single line.
+    """
     with paper():
         ax = axes(ax)
         for i, surface in enumerate(surfaces):
             colour = COLOURS[i % len(COLOURS)]
             label = labels[i] if i < len(labels) else None
-            ax.plot(surface.x, surface.loss[0], color=colour, label=label)
+            for values, dashes in ((surface.loss, "-"), (surface.clean_loss, "--")):
+                if values is None:
+                    continue
+                mean = values.mean(0)
+                text = label if dashes == "-" else f"{label}, clean" if label else "clean"
+                ax.plot(surface.x, mean, dashes, color=colour, label=text)
+                if surface.draws:
+                    spread = values.std(0, ddof=1)
+                    ax.fill_between(
+                        surface.x, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0
+                    )
             ax.plot([0], [surface.centre_loss], marker="*", color=colour, markersize=6)
-            bad = surface.done[0] & ~np.isfinite(surface.loss[0])
+            _name_places(ax, surface)
+            bad = (surface.done & ~np.isfinite(surface.loss)).any(0)
             for x in surface.x[bad]:
                 ax.axvspan(*_cell(surface.x, x), color="0.85", hatch="///", linewidth=0)
-        ax.set_xlabel(surfaces[0].label("x"))
-        ax.set_ylabel(_label(surfaces))
-        losses = np.concatenate([s.loss[0] for s in surfaces])
+        ax.set_xlabel(_axis_label(surfaces[0], 0))
+        draws = surfaces[0].draws
+        ax.set_ylabel(_label(surfaces) + (f", mean ± sd of {draws} draws" if draws else ""))
+        losses = np.concatenate([s.loss.ravel() for s in surfaces])
         losses = losses[np.isfinite(losses)]
         if len(losses) and losses.min() > 0 and losses.max() / losses.min() > 100:
             log_y(ax)
-        if labels:
+        if labels or any(s.clean_loss is not None for s in surfaces):
             ax.legend()
         return ax
+
+
+def _name_places(ax: Any, surface: Any) -> None:
+    """Upright lines where other networks lie."""
+    if surface.mark is None:
+        return
+    for name, x in zip(surface.mark, surface.mark_x, strict=True):
+        ax.axvline(x, color="0.6", linewidth=0.6, linestyle=":")
+        ax.annotate(
+            str(name),
+            (x, 0.98),
+            xycoords=ax.get_xaxis_transform(),
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=6,
+            color="0.3",
+        )
+
+
+def _axis_label(surface: Any, axis: int) -> str:
+    label: str = surface.label("xy"[axis])
+    if surface.explained_variance is not None:
+        label += f" ({100 * surface.explained_variance[axis]:.0f} % of the path)"
+    return label
 
 
 def compare(surfaces: Sequence[Any], labels: Sequence[str]) -> Any:
     """A figure with a 3-D view and a contour plot of each surface, all on one colour scale."""
     with paper():
-        if all(len(s.y) == 1 for s in surfaces):
+        lines = [len(s.y) == 1 or bool(s.draws) for s in surfaces]
+        if any(lines) and not all(lines):
+            raise UsageError("lines and planes can't be drawn in one picture: plot them apart.")
+        if all(lines):
             fig = figure()
             draw_lines(surfaces, labels, ax=fig.add_subplot())
             return fig
@@ -111,8 +155,26 @@ def contour(ax: Any, surface: Any, norm: Any) -> Any:
             ax.plot(surface.x[i], surface.y[j], "x", color=COLOURS[1], markersize=5, zorder=4)
     if surface.x[0] <= 0 <= surface.x[-1] and surface.y[0] <= 0 <= surface.y[-1]:
         ax.plot(0, 0, "*", color="white", markeredgecolor="black", markersize=6, zorder=3)
-    ax.set_xlabel(surface.label("x"))
-    ax.set_ylabel(surface.label("y"))
+    if surface.path_x is not None:
+        ax.plot(surface.path_x, surface.path_y, ".-", color=COLOURS[1], linewidth=0.8, markersize=3)
+    if surface.mark is not None:
+        ax.plot(
+            surface.mark_x, surface.mark_y, "o", color="white", markeredgecolor="black", zorder=3
+        )
+        for name, x, y in zip(surface.mark, surface.mark_x, surface.mark_y, strict=True):
+            ax.annotate(
+                str(name),
+                (x, y),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6,
+                color="white",
+            )
+    ax.set_xlim(surface.x[0], surface.x[-1])
+    ax.set_ylim(surface.y[0], surface.y[-1])
+    ax.set_xlabel(_axis_label(surface, 0))
+    ax.set_ylabel(_axis_label(surface, 1))
     return filled
 
 

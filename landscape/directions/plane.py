@@ -1,0 +1,123 @@
+"""Directions with what is known of them: where other networks lie, and the path of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from landscape import params as P
+from landscape.checkpoints import read_payload, write_payload
+from landscape.errors import CheckpointError, UsageError
+from landscape.params import Params
+
+FORMAT, VERSION = "landscape-directions", 1
+
+
+@dataclass(frozen=True)
+class Directions:
+    """One or two directions d₁, d₂ in θ, a step of 1 along each being the vector itself.
+
+    Attributes:
+        kind: a row of ``DIRECTIONS``, or ``given``.
+        vectors: the directions.
+        marks: coordinates (x, y) of other networks, by name.
+        path: coordinates (steps, 2) of a training, projected onto the plane.
+        explained: share of the path's variance along each direction.
+    """
+
+    kind: str
+    vectors: tuple[Params, ...]
+    marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    path: tuple[tuple[float, float], ...] = ()
+    explained: tuple[float, ...] = ()
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a file of tensors and numbers, to draw another network along the same."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "vectors": [{name: t.cpu() for name, t in v.items()} for v in self.vectors],
+            "marks": {name: list(at) for name, at in self.marks.items()},
+            "path": [list(at) for at in self.path],
+            "explained": list(self.explained),
+        }
+        return write_payload(path, content, overwrite=overwrite)
+
+    @staticmethod
+    def load(path: str | Path) -> Directions:
+        """Read what ``save`` wrote."""
+        content = read_payload(path)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise CheckpointError(f"{path} holds no directions: make it with --save-directions.")
+        if content.get("version") != VERSION:
+            raise CheckpointError(
+                f"{path} has version {content.get('version')} of the directions' format, this "
+                f"landscape reads {VERSION}: upgrade landscape."
+            )
+        return Directions(
+            kind=content["kind"],
+            vectors=tuple(content["vectors"]),
+            marks={name: (at[0], at[1]) for name, at in content["marks"].items()},
+            path=tuple((at[0], at[1]) for at in content["path"]),
+            explained=tuple(content["explained"]),
+        )
+
+    def like(self, params: Params) -> Directions:
+        """The same, as tensors like θ's; refused if they are of another network."""
+        for vector in self.vectors:
+            odd = sorted(set(vector) ^ set(params)) or sorted(
+                name for name in vector if vector[name].shape != params[name].shape
+            )
+            if odd:
+                raise UsageError(
+                    f"the directions are of another architecture ({', '.join(odd[:3])} differ)."
+                )
+        vectors = tuple({n: v[n].to(params[n]) for n in params} for v in self.vectors)
+        return Directions(self.kind, vectors, self.marks, self.path, self.explained)
+
+
+def orthogonalised(vectors: Sequence[Params]) -> list[Params]:
+    """Every later vector without its components along the earlier ones, its length kept."""
+    found: list[Params] = []
+    for vector in vectors:
+        length, rest = P.norm(vector), vector
+        for _ in range(2):  # twice is enough
+            for earlier in found:
+                rest = P.axpy(-P.dot(rest, earlier) / P.dot(earlier, earlier), earlier, rest)
+        if P.norm(rest) <= 1e-6 * length:
+            raise UsageError("the directions are parallel: there is no plane through them.")
+        found.append(P.scale(length / P.norm(rest), rest))
+    return found
+
+
+def check_alike(params: Params, others: Mapping[str, Params]) -> None:
+    """Refuse networks whose parameters don't match θ."""
+    for name, other in others.items():
+        for key, p in params.items():
+            if key not in other or other[key].shape != p.shape:
+                raise UsageError(
+                    f"{name} is of another architecture: its '{key}' is missing or of another "
+                    "shape."
+                )
+
+
+def unit(vector: Params) -> Params:
+    """vector / ‖vector‖₂; zero stays zero."""
+    length = P.norm(vector)
+    return P.scale(1 / length, vector) if length > 0 else vector
+
+
+def matrix(params: Params, others: Mapping[str, Params]) -> torch.Tensor:
+    """θ_i − θ as rows (i, n), float64."""
+    check_alike(params, others)
+    own = P.flatten(params).double()
+    return torch.stack(
+        [
+            P.flatten({k: o[k].to(params[k].device) for k in params}).double() - own
+            for o in others.values()
+        ]
+    )

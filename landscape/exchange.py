@@ -1,0 +1,127 @@
+"""Surfaces in the formats of other programs: loss-landscape's HDF5 and ParaView's .vts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import h5py
+import numpy as np
+
+from landscape.diagnostics import Surface
+from landscape.errors import DataError, UsageError
+from landscape.files import write_atomic
+from landscape.provenance import Record
+
+# What tomgoldstein/loss-landscape writes where nothing was computed.
+_UNFILLED = -1.0
+
+
+def write_goldstein(surface: Surface, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a surface as the HDF5 that tomgoldstein/loss-landscape's plotting scripts read.
+
+    ``xcoordinates`` (X), ``ycoordinates`` (Y), ``train_loss`` and ``train_acc`` (percent) of the
+    shape (X, Y) that the program allocates. It fills them in the order of
+    ``meshgrid(x, y).ravel()``, x fastest, so that on a grid that isn't square rows and columns are
+    mixed up unless they are read as ``.ravel().reshape(Y, X)``; the same is done here. What was
+    not computed or is not finite becomes −1. A line has no ``ycoordinates`` and shape (X,).
+    """
+    if surface.draws:
+        raise UsageError("several draws are no surface: export one line or plane.")
+    plane = len(surface.y) > 1
+    shape = (len(surface.x), len(surface.y)) if plane else (len(surface.x),)
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["dir_file"] = ""
+        file["xcoordinates"] = surface.x.astype(float)
+        if plane:
+            file["ycoordinates"] = surface.y.astype(float)
+        for name, values, factor in (
+            ("train_loss", surface.loss, 1.0),
+            ("train_acc", surface.accuracy, 100.0),
+        ):
+            if values is not None:
+                filled = np.where(np.isfinite(values), values * factor, _UNFILLED)
+                file[name] = filled.ravel().reshape(shape)
+    return write_atomic(path, buffer.getbuffer(), overwrite=overwrite)
+
+
+def read_goldstein(path: str | Path) -> Surface:
+    """Read a surface that tomgoldstein/loss-landscape wrote, its order of values undone.
+
+    The loss at the model is that of the grid point (0, 0), NaN if there is none. Which network,
+    data and directions it was, the file does not say.
+    """
+    try:
+        with h5py.File(path) as file:
+            found = {name: np.asarray(file[name]) for name in file if name != "dir_file"}
+            known = {n: v for n, v in found.items() if v.dtype.kind == "f"}
+    except (OSError, TypeError) as error:
+        raise DataError(f"{path} is not a readable HDF5 file: {error}.") from error
+    if not {"xcoordinates", "train_loss"} <= set(known):
+        raise DataError(
+            f"{path} holds no surface of loss-landscape: it lacks xcoordinates or train_loss."
+        )
+    x = known["xcoordinates"]
+    y = known.get("ycoordinates", np.zeros(1))
+    if known["train_loss"].size != len(x) * len(y):
+        raise DataError(
+            f"{path}: train_loss has {known['train_loss'].size} values for a grid of {len(x)} x "
+            f"{len(y)}."
+        )
+
+    def grid(name: str, factor: float) -> np.ndarray | None:
+        if name not in known:
+            return None
+        values = known[name].ravel().reshape(len(y), len(x))
+        return np.where(values == _UNFILLED, np.nan, values * factor)
+
+    loss = grid("train_loss", 1.0)
+    assert loss is not None
+    centre = loss[np.ix_(y == 0, x == 0)]
+    source = {"attack": None, "perturbation": None, "file": Path(path).name}
+    return Surface(
+        provenance=Record("surface", source, None, imported="loss-landscape").finish(),
+        x=x,
+        y=y,
+        loss=loss,
+        accuracy=grid("train_acc", 0.01),
+        done=np.isfinite(loss),
+        centre_loss=float(centre[0, 0]) if centre.size else float("nan"),
+        directions="unknown",
+        direction_norms=np.full(2 if len(y) > 1 else 1, np.nan),
+    )
+
+
+def write_vts(surface: Surface, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a plane as an XML structured grid for ParaView: points (x, y, loss), x fastest.
+
+    Points without a value have the height of the lowest and ``done`` 0, to be thresholded away.
+    """
+    if surface.draws or len(surface.y) < 2:
+        raise UsageError("a .vts file holds a plane: export a surface of two dimensions.")
+    height = np.where(np.isfinite(surface.loss), surface.loss, np.nanmin(surface.loss))
+    x, y = np.meshgrid(surface.x, surface.y)
+    extent = f"0 {len(surface.x) - 1} 0 {len(surface.y) - 1} 0 0"
+    fields = {"loss": height, "valid": np.isfinite(surface.loss).astype(float)}
+    if surface.accuracy is not None:
+        fields["accuracy"] = np.nan_to_num(surface.accuracy)
+    arrays = "".join(_array(name, values.ravel()) for name, values in fields.items())
+    points = _array("points", np.stack([x, y, height], -1).reshape(-1), components=3)
+    text = (
+        '<?xml version="1.0"?>\n'
+        '<VTKFile type="StructuredGrid" version="0.1" byte_order="LittleEndian">\n'
+        f'<StructuredGrid WholeExtent="{extent}"><Piece Extent="{extent}">\n'
+        f'<PointData Scalars="loss">\n{arrays}</PointData>\n<Points>\n{points}</Points>\n'
+        "</Piece></StructuredGrid>\n</VTKFile>\n"
+    )
+    return write_atomic(path, text.encode(), overwrite=overwrite)
+
+
+def _array(name: str, values: np.ndarray, components: int = 1) -> str:
+    numbers = " ".join(repr(float(v)) for v in values)
+    return (
+        f'<DataArray type="Float64" Name={quoteattr(name)} NumberOfComponents="{components}" '
+        f'format="ascii">{numbers}</DataArray>\n'
+    )

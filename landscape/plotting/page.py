@@ -1,0 +1,104 @@
+"""One self-contained HTML page with surfaces to rotate; it needs no network to be opened."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landscape.errors import UsageError
+from landscape.files import write_atomic
+from landscape.plotting.surface import scale
+
+_ABOUT = (
+    "Drag to rotate, scroll to zoom, hover for values. Height and colour are the loss, on one "
+    "scale for all; the diamond is the model."
+)
+
+
+def save_page(
+    surfaces: Sequence[Any], labels: Sequence[str], path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write the page of one or several planes. Needs plotly, the extra ``html``."""
+    try:
+        from plotly import graph_objects, offline
+        from plotly.subplots import make_subplots
+    except ImportError as error:
+        raise UsageError(
+            "--html needs plotly: pip install 'landscape-diagnostics[html]'."
+        ) from error
+    from matplotlib.colors import LogNorm
+
+    if any(len(s.y) < 2 or s.draws for s in surfaces):
+        raise UsageError("a page to rotate needs surfaces of two dimensions: --grid 41x41.")
+    norm = scale(surfaces)
+    log = isinstance(norm, LogNorm)
+    low, high = (np.log10(norm.vmin), np.log10(norm.vmax)) if log else (norm.vmin, norm.vmax)
+    n = len(surfaces)
+    figure = make_subplots(
+        1,
+        n,
+        specs=[[{"type": "surface"}] * n],
+        subplot_titles=list(labels),
+        horizontal_spacing=0.02,
+    )
+    ticks = np.linspace(low, high, 6)
+    text = [f"{10**t:.2g}" if log else f"{t:.3g}" for t in ticks]
+    for i, surface in enumerate(surfaces):
+        height = np.log10(surface.loss) if log else surface.loss
+        figure.add_trace(
+            graph_objects.Surface(
+                x=surface.x,
+                y=surface.y,
+                z=height,
+                customdata=surface.loss,
+                hovertemplate="(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
+                colorscale="Viridis",
+                cmin=low,
+                cmax=high,
+                showscale=i == n - 1,
+                colorbar={"title": surface.loss_label, "tickvals": ticks, "ticktext": text},
+            ),
+            row=1,
+            col=i + 1,
+        )
+        centre = np.log10(surface.centre_loss) if log else surface.centre_loss
+        if np.isfinite(centre):
+            figure.add_trace(
+                graph_objects.Scatter3d(
+                    x=[0],
+                    y=[0],
+                    z=[centre],
+                    mode="markers",
+                    marker={"size": 4, "symbol": "diamond", "color": "black"},
+                    name="model",
+                    showlegend=False,
+                    hovertemplate=f"model: loss {surface.centre_loss:.4g}<extra></extra>",
+                ),
+                row=1,
+                col=i + 1,
+            )
+    figure.update_scenes(
+        xaxis_title="direction 1",
+        yaxis_title="direction 2",
+        zaxis={"title": "loss", "tickvals": ticks, "ticktext": text, "range": [low, high]},
+        aspectmode="cube",
+    )
+    figure.update_layout(height=650, margin={"l": 0, "r": 0, "t": 40, "b": 0})
+    body = offline.plot(figure, output_type="div", include_plotlyjs=False)
+    record = surfaces[0].provenance
+    title = ", ".join(labels) or "surface"
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}: loss surface</title>"
+        "<style>body{font:15px sans-serif;margin:1.5em auto;max-width:1400px;color:#222}</style>"
+        f"<script>{offline.get_plotlyjs()}</script></head><body>"
+        f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
+        f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
+        f"landscape {html.escape(record.versions['landscape'])}, {html.escape(record.created)}.</p>"
+        "</body></html>\n"
+    )
+    return write_atomic(path, page.encode(), overwrite=overwrite)
