@@ -40,7 +40,7 @@ REMARK = (
     "repeated."
 )
 
-K, IMAGES, PIECE = 20, 128, 64
+K, IMAGES, PIECE = 20, 32, 32
 KEPT = Path("out/benchmarks")
 
 
@@ -48,7 +48,7 @@ def rows() -> list[list[str]]:
     runs = {name: _kept(name) for name in ALGORITHMS}
     exact = np.sort(runs["curvlinops + scipy eigsh"]["values"])[::-1]
     found = []
-    for images in (IMAGES, 4 * IMAGES):
+    for images in (IMAGES, 128, 512):
         seconds = _products(images)
         ours = runs["landscape"]["products"] * seconds["landscape"]
         for name, run in runs.items():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random as python_random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from landscape import params as P
 from landscape.errors import UsageError
@@ -75,6 +76,51 @@ def run(model: nn.Module, full: Mapping[str, Tensor], body: Callable[[Forward], 
 def at(model: nn.Module, full: Mapping[str, Tensor]) -> Forward:
     """x ↦ f(x) with the parameters ``full``, exchanged at every call."""
     return lambda x: run(model, full, lambda forward: forward(x))
+
+
+def reestimated(
+    model: nn.Module, full: Mapping[str, Tensor], batches: Iterable[Tensor]
+) -> dict[str, Tensor]:
+    """The buffers of the normalisation layers as a pass over the inputs would estimate them.
+
+    Running mean and variance become (1/N) Σ_b |b| · (mean or unbiased variance of batch b) of the
+    layers' inputs when all of them normalise by the batch (Garipov et al. 2018): what the running
+    statistics would have been at the parameters ``full``, where no training has been. Empty
+    without such layers. Call it ``untouched``. Cost: one forward pass.
+    """
+    layers = {
+        f"{name}." if name else "": module
+        for name, module in model.named_modules()
+        if isinstance(module, _NormBase) and module.running_mean is not None
+    }
+    if not layers:
+        return {}
+    own = dict(model.named_buffers())
+    fresh = {}
+    for prefix in layers:
+        fresh[f"{prefix}running_mean"] = torch.zeros_like(own[f"{prefix}running_mean"])
+        fresh[f"{prefix}running_var"] = torch.ones_like(own[f"{prefix}running_var"])
+    others = {name: b.clone() for name, b in own.items() if name not in fresh}
+    momenta = [layer.momentum for layer in layers.values()]
+    seen = 0
+    try:
+        for layer in layers.values():
+            layer.training = True
+        for x in batches:
+            if len(x) == 1:
+                raise UsageError(
+                    "a batch of one sample has no variance to re-estimate BatchNorm with: choose "
+                    "another batch size."
+                )
+            seen += len(x)
+            for layer in layers.values():
+                layer.momentum = len(x) / seen
+            with torch.no_grad():
+                torch.func.functional_call(model, {**others, **full, **fresh}, (x,))
+    finally:
+        for layer, momentum in zip(layers.values(), momenta, strict=True):
+            layer.training, layer.momentum = False, momentum
+    return fresh
 
 
 def _tensor(output: object) -> Tensor:

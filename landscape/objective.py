@@ -21,6 +21,7 @@ from landscape.params import Params
 from landscape.random import Streams
 
 REFRESH = ("fixed", "each")
+BATCHNORM = ("eval", "reestimate")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Objective:
             held, so that derivatives are those of ℓ(x + δ*; θ) without dδ*/dθ (sitawarin2021
             eq. 9). ``each``: they are made again at every θ, from the same random starts.
         params: shell patterns that restrict θ to some of the trainable parameters.
+        batchnorm: ``eval``: normalisation layers use the model's running statistics everywhere;
+            ``reestimate``: at every θ, what a pass over the clean data would have made of them, as
+            is needed far from where they were estimated (Garipov et al. 2018). Derivatives hold
+            them.
         seed: of the attack's random starts.
         batch_size: for a pair of tensors or a ``Dataset``.
     """
@@ -63,6 +68,7 @@ class Objective:
         refresh: str = "fixed",
         *,
         params: str | Sequence[str] | None = None,
+        batchnorm: str = "eval",
         seed: int = 0,
         batch_size: int = 256,
     ) -> None:
@@ -70,12 +76,15 @@ class Objective:
             raise UsageError(f"expected an nn.Module, got {type(model).__name__}.")
         if refresh not in REFRESH:
             raise unknown("refresh", refresh, REFRESH)
+        if batchnorm not in BATCHNORM:
+            raise unknown("treatment of BatchNorm", batchnorm, BATCHNORM)
         if attack is not None and not isinstance(attack, Attack):
             raise UsageError(
                 "attack must be an Attack, for example landscape.attack('pgd-10', eps=8/255); "
                 f"got {type(attack).__name__}."
             )
         self.model, self.attack, self.refresh, self.seed = model, attack, refresh, seed
+        self.batchnorm = batchnorm
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", repr(loss))
         self._loss = resolve(loss)
         everything = P.trainable(model)
@@ -168,7 +177,8 @@ class Objective:
         Perturbations are those of ``refresh`` at the point ``at``. Terms can be called, and
         transformed by ``torch.func``, during the iteration and after it.
         """
-        full = self._full(at)
+        with untouched(self.model):
+            full = self._normalised(self._full(at))
         inputs = self._inputs(functional.at(self.model, full), self._full(None))
         while True:
             # Not around the yield: the caller's own errors would leave it suspended inside.
@@ -193,7 +203,7 @@ class Objective:
                 "theta": P.size(self.params),
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "device": str(self.device),
-                "batchnorm": "eval",
+                "batchnorm": self.batchnorm,
             },
             "data": {"digest": self.batches.digest, "samples": self.batches.samples},
             "loss": self.loss_name,
@@ -233,7 +243,14 @@ class Objective:
         # Both before the run, which has the model's own parameters exchanged.
         centre, full = self._full(None), self._full(at)
         with untouched(self.model):
-            functional.run(self.model, full, body)
+            functional.run(self.model, self._normalised(full), body)
+
+    def _normalised(self, full: Params) -> Params:
+        """With the statistics of normalisation layers at these parameters, if they are wanted."""
+        if self.batchnorm == "eval":
+            return full
+        inputs = (x for x, _ in self.batches)
+        return {**full, **functional.reestimated(self.model, full, inputs)}
 
     def _inputs(self, forward: functional.Forward, centre: Params) -> Iterator[Batch]:
         if self.attack is None:
@@ -253,7 +270,7 @@ class Objective:
                 yield x, y
             return
         made = []
-        for x, y in self._attacked(functional.at(self.model, centre)):
+        for x, y in self._attacked(functional.at(self.model, self._normalised(centre))):
             if self.batches.in_memory:
                 made.append(x)
             yield x, y

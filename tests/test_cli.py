@@ -190,6 +190,67 @@ def test_adversarial_surface_says_how_the_perturbation_was_treated(
     assert "perturbation held fixed" in capsys.readouterr().out
 
 
+LITTLE = ["--n-examples", "40", "--grid"]
+
+
+@pytest.mark.parametrize("kind", ["eigen", "gradient", "adversarial"])
+@pytest.mark.parametrize("grid", ["5", "5x3"])
+def test_surfaces_along_derivatives(checkpoint: Path, kind: str, grid: str) -> None:
+    command = ["surface", str(checkpoint), "--directions", kind, *LITTLE, grid]
+    attack = ["--attack", "fgsm", "--perturbation", "fixed", "--clean"]
+    assert run([*command, *attack]) == 0
+    found = ls.load(f"tiny-surface-{kind}-fgsm.h5")
+    assert found.directions == kind
+    assert found.clean_loss.shape == found.loss.shape
+
+
+def test_surfaces_between_networks_and_along_trainings(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*TRAIN, "--epochs", "3", "--out", "r", "--keep-every", "1"]) == 0
+    between = ["surface", str(checkpoint), "--directions", "between", "--to", "r/epochs/0000.pt"]
+    assert run([*between, *LITTLE, "5"]) == 0
+    found = ls.load("tiny-surface-between.h5")
+    assert found.mark.tolist() == ["0000"]
+    assert found.x[0] == -0.5
+    plane = [*between, "--to", "r/best.pt", *LITTLE, "3x4", "--out", "plane", "--html"]
+    assert run(plane) == 0
+    assert Path("plane.html").exists()
+    assert run(["surface", "r", "--directions", "trajectory", *LITTLE, "5x4"]) == 0
+    found = ls.load("r-surface-trajectory.h5")
+    assert len(found.path_x) == 4
+    assert found.explained_variance.sum() <= 1 + 1e-9
+    out = capsys.readouterr().out
+    assert "path's variance along them" in out
+    for arguments, message in (
+        ([str(checkpoint), "--directions", "trajectory"], "needs the folder of a run"),
+        ([str(checkpoint), "--directions", "between"], "add --to B.pt"),
+        ([str(checkpoint), "--to", "r/best.pt"], "--to names networks for --directions between"),
+        ([str(checkpoint), "--draws", "3", "--grid", "3x3"], "--draws are of lines"),
+        ([str(checkpoint), "--directions", "radnom"], "did you mean 'random'"),
+    ):
+        assert run(["surface", *arguments, "--out", "none"]) == 2
+        assert message in one_line(capsys.readouterr().err)
+
+
+def test_draws_and_saved_directions(checkpoint: Path) -> None:
+    surface = ["surface", str(checkpoint), *LITTLE]
+    assert run([*surface, "5", "--draws", "3", "--out", "draws"]) == 0
+    assert ls.load("draws.h5").loss.shape == (3, 5)
+    assert run([*surface, "5x3", "--save-directions", "d.pt", "--out", "one"]) == 0
+    assert (
+        run([*surface, "5x3", "--directions", "d.pt", "--normalisation", "none", "--out", "two"])
+        == 0
+    )
+    assert (ls.load("one.h5").loss == ls.load("two.h5").loss).all()
+    assert run(["export", "one.h5", "--to", "goldstein"]) == 0
+    assert run(["export", "one-goldstein.h5", "--to", "landscape", "--out", "back.h5"]) == 0
+    assert (ls.load("back.h5").loss == ls.load("one.h5").loss).all()
+    assert run(["export", "one.h5", "--to", "vts"]) == 0
+    assert run(["plot", "one.h5", "--html", "--out", "p"]) == 0
+    assert Path("p.html").exists()
+
+
 def test_line_surface_and_plot(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["surface", str(checkpoint), "--grid", "5", "--n-examples", "50"]) == 0
     assert run(["plot", "tiny-surface.h5", "--out", "again"]) == 0

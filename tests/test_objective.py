@@ -599,3 +599,39 @@ def test_labels_out_of_range_are_named():
 def test_batch_size_must_be_positive():
     with pytest.raises(DataError, match="batch_size must be at least 1, got 0"):
         Objective(CASES["mlp"].model(), (X, Y), batch_size=0)
+
+
+@pytest.mark.parametrize("sizes", [[12], [5, 4, 3]])
+def test_reestimated_batchnorm_against_a_slow_loop(sizes):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)
+    ).double()
+    x, y = torch.rand(12, 6).double(), torch.arange(12) % 3
+    batches = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    o = ls.Objective(model, batches, batchnorm="reestimate")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    theta = {name: p + 0.3 for name, p in o.params.items()}
+    # By hand: every batch's own moments, weighted by its size.
+    hidden = [b @ theta["0.weight"].T + theta["0.bias"] for b, _ in batches]
+    mean = sum(len(h) * h.mean(0) for h in hidden) / 12
+    var = sum(len(h) * h.var(0) for h in hidden) / 12
+    h = (torch.cat(hidden) - mean) / (var + 1e-5).sqrt()
+    h = torch.tanh(h * theta["1.weight"] + theta["1.bias"])
+    logits = h @ theta["4.weight"].T + theta["4.bias"]
+    expected = F.cross_entropy(logits, y)
+    assert_close(torch.tensor(o.value(theta).loss).double(), expected)
+    assert_close(sum(term(theta) for term in o.terms(theta)), expected)
+    assert o.value(theta).loss != ls.Objective(model, batches).value(theta).loss
+    assert o.describe()["model"]["batchnorm"] == "reestimate"
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert model.training
+    assert model[1].momentum == 0.1
+    # An attack sees the statistics of the point it is made at.
+    attacked = o.with_attack(ls.attack("fgsm", eps=0.1), "fixed")
+    assert attacked.value().loss > o.value().loss
+    with pytest.raises(UsageError, match="a batch of one sample has no variance"):
+        ls.Objective(model, [(x[:1], y[:1])], batchnorm="reestimate").value()
+    with pytest.raises(UsageError, match="unknown treatment of BatchNorm 'evl'"):
+        ls.Objective(model, batches, batchnorm="evl")

@@ -55,6 +55,7 @@ class Target:
             attack=attack,
             refresh=refresh,
             params=params,
+            batchnorm=self._given.get("batchnorm", "eval"),
             seed=self.seed,
             batch_size=self.batch_size,
         )

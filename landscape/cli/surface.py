@@ -66,6 +66,13 @@ from landscape.cli import options
     show_default=True,
     help="With --attack: attack at every point, or once at the centre.",
 )
+@click.option(
+    "--batchnorm",
+    type=click.Choice(["eval", "reestimate"]),
+    default="eval",
+    show_default=True,
+    help="reestimate: new running statistics at every point, as between networks is needed.",
+)
 @options.attack_options()
 @options.seed
 @click.option(

@@ -145,7 +145,8 @@ def surface(
     Cost: one forward pass over the data per point, plus the attack's under ``each``, plus one for
     ``clean``. When it lies: two directions out of millions show a slice; scales compare between
     networks only with normalised directions; BatchNorm keeps its running statistics, which are
-    wrong far from the model, above all between two networks.
+    wrong far from the model, above all between two networks, unless the objective has
+    ``batchnorm="reestimate"``.
     """
     found = _directions(
         objective,
