@@ -30,11 +30,14 @@ SCHEMA_VERSION = 1
 
 # The modules that define the kinds of result, so that a file can be read before they were used.
 _HOMES = {
+    "connectivity": "landscape.connectivity",
+    "cosine": "landscape.diagnostics",
     "density": "landscape.diagnostics",
     "evaluation": "landscape.diagnostics",
     "history": "landscape.training",
     "inputs": "landscape.diagnostics",
     "samples": "landscape.diagnostics",
+    "smoothness": "landscape.diagnostics",
     "spectrum": "landscape.diagnostics",
     "surface": "landscape.diagnostics",
     "trace": "landscape.diagnostics",

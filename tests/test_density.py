@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 
 import numpy as np
@@ -11,7 +13,10 @@ from cases import CASES, dense, joined
 from numpy.testing import assert_allclose
 
 import landscape as ls
+from landscape import checkpoints
 from landscape.cli import run
+from landscape.diagnostics import densities
+from landscape.diagnostics.densities import with_common_width
 from landscape.errors import NumericalError, UsageError
 from landscape.linalg import Dense, Quadrature, quadrature, smooth
 from landscape.plotting import picture
@@ -201,7 +206,7 @@ def test_density_of_a_network_is_that_of_its_dense_hessian(objective):
     found = ls.density(objective, probes=20, steps=24)
     n = len(values)
     assert found.parameters == n
-    assert found.products <= 480
+    assert 480 < found.products <= 480 + 60  # quadrature and outliers
     assert values[0] - 1e-9 <= found.smallest
     assert_allclose(found.largest, values[-1], rtol=1e-8)
     for estimate, exact in (
@@ -217,6 +222,109 @@ def test_density_of_a_network_is_that_of_its_dense_hessian(objective):
     assert np.trapezoid(np.abs(found.density - exact), found.eigenvalue_grid) < 0.15
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("name", ["mlp", "tied", "frozen", "unused"])
+def test_outliers_against_the_dense_hessian(name, sign):
+    """Of the loss and of its negative, so that either end has some."""
+    case = CASES[name]
+    values = sign * np.linalg.eigvalsh(dense(case.model(), *joined(case.data())).hessian.numpy())
+
+    def loss(output, target):
+        return sign * torch.nn.functional.cross_entropy(output, target, reduction="none")
+
+    seen = []
+    found = ls.density(
+        ls.Objective(case.model(), case.data(), loss),
+        3,
+        6,
+        outliers=5,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    expected = values[np.argsort(-np.abs(values))[:5]]
+    assert (np.abs(found.outliers - expected) <= found.outlier_residuals + 1e-12).all()
+    assert_allclose(found.outliers, expected, rtol=1e-5)
+    assert (found.outlier_residuals <= 1e-3 * np.abs(expected)).all()
+    assert found.outlier_converged.all()
+    assert found.trustworthy
+    assert found.spectral_norm == abs(found.outliers[0])
+    assert_allclose(found.intrinsic_dimension.value, found.trace.value / np.abs(values).max())
+    assert_allclose(found.largest if sign > 0 else found.smallest, expected[0], rtol=1e-7)
+    assert values.min() - 1e-5 <= found.smallest <= found.nodes.min() + 1e-5
+    assert values.max() + 1e-5 >= found.largest >= found.nodes.max() - 1e-5
+    assert found.products > 18  # those of the quadrature and of the outliers
+    assert {total for _, total in seen} == {18 + 5}
+    assert seen[-1] == (23, 23)
+
+
+def test_products_of_outliers_are_counted(objective, monkeypatch):
+    made = []
+
+    class Counting(densities.Hessian):
+        def __matmul__(self, vector):
+            made.append(1)
+            return super().__matmul__(vector)
+
+    monkeypatch.setattr(densities, "Hessian", Counting)
+    assert ls.density(objective, 2, 4).products == len(made) > 8
+    made.clear()
+    assert ls.density(objective, 2, 4, outliers=0).products == len(made) == 8
+
+
+def test_as_many_outliers_as_there_are_and_none(objective):
+    case = CASES["mlp"]
+    bias = ls.Objective(case.model(), case.data(), params="4.bias")
+    values = np.linalg.eigvalsh(dense(case.model(), *joined(case.data())).hessian[-3:, -3:])
+    found = ls.density(bias, 2, 9)
+    assert_allclose(np.sort(found.outliers), values, rtol=1e-9, atol=1e-12)
+    none = ls.density(objective, 2, 9, outliers=0)
+    assert none.outliers is none.outlier_residuals is none.spectral_norm is None
+    assert none.trustworthy
+    assert (none.smallest, none.largest) == (none.nodes.min(), none.nodes.max())
+    norm = max(-none.smallest, none.largest)
+    assert_allclose(none.intrinsic_dimension.value, none.trace.value / norm)
+    some = ls.density(objective, 2, 9, outliers=2)
+    assert_allclose(some.density, none.density)
+    with pytest.raises(UsageError, match="number of outliers must be 0 or more, got -1"):
+        ls.density(objective, outliers=-1)
+    with pytest.raises(UsageError, match="kernel width must be positive and finite, got 0"):
+        ls.density(objective, sigma=0, progress=lambda done, total: pytest.fail("work was done"))
+
+
+def test_density_of_no_curvature():
+    case = CASES["logistic"]
+
+    def flat(output, target):
+        return output.sum(1) + 0 * output.pow(2).sum(1)
+
+    found = ls.density(ls.Objective(case.model(), case.data(), flat), 2, 4)
+    assert found.outliers.tolist() == [0] * 10
+    assert found.spectral_norm == found.smallest == found.largest == found.trace.value == 0
+    assert found.trustworthy
+    assert math.isnan(found.intrinsic_dimension.value)
+    picture([found])
+
+
+def test_smoothed_again_is_smoothed_at_once(objective):
+    wide = ls.density(objective, 3, 8, sigma=0.3)
+    narrow = ls.density(objective, 3, 8)
+    again = narrow.smoothed(0.3)
+    for name in ("eigenvalue_grid", "density", "density_standard_error", "densities", "sigma"):
+        assert_allclose(getattr(again, name), getattr(wide, name), err_msg=name)
+    assert again.provenance.settings == wide.provenance.settings
+    assert again.products == narrow.products
+    assert_allclose(again.outliers, narrow.outliers)
+    first, second = with_common_width([narrow, dataclasses.replace(narrow, sigma=0.2)])
+    assert first.sigma == second.sigma == 0.2
+    assert_allclose(first.density, second.density)
+
+
+def test_less_memory_gives_the_same_density(objective):
+    usual, small = (ls.density(objective, 2, 5, memory=memory) for memory in (1 << 30, 1))
+    assert small.provenance.settings["kept_samples"] == 0
+    assert_allclose(small.nodes, usual.nodes, rtol=1e-6)
+    assert_allclose(small.outliers, usual.outliers, rtol=1e-6)
+
+
 def test_density_settings_are_kept(objective):
     found = ls.density(objective, 2, 4, sigma=0.25, kind="gaussian", seed=3)
     assert found.sigma == 0.25
@@ -228,33 +336,57 @@ def test_density_settings_are_kept(objective):
 
 
 def test_density_pictures(objective):
-    results = [ls.density(objective, 3, 8), ls.density(objective, 1, 8, seed=1)]
-    figure = picture(results, ["a", "b"])
-    linear, log = figure.axes
+    results = [ls.density(objective, 3, 8, sigma=0.01), ls.density(objective, 1, 8, sigma=0.01)]
+    linear, log = picture(results[:1]).axes
     assert (linear.get_yscale(), log.get_yscale()) == ("linear", "log")
-    assert [text.get_text() for text in linear.get_legend().get_texts()] == ["a", "b"]
+    assert linear.get_xlim() == log.get_xlim()
+    assert legend(linear) == ["outliers"]
+    for ax in (linear, log):
+        marks = next(line for line in ax.lines if line.get_marker() == "|")
+        assert_allclose(marks.get_xdata(), results[0].outliers)
+        assert min(marks.get_ydata()) > 1  # above the panel
+    for count in (2, 3, 5):
+        many = (results * 3)[:count]
+        panels = picture(many, [str(i) for i in range(count)]).axes
+        panels = [ax for ax in panels if ax.get_visible()]
+        assert [ax.get_title() for ax in panels] == [str(i) for i in range(count)]
+        assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in panels}) == 1
+        assert {ax.get_yscale() for ax in panels} == {"log"}
     found = results[0]
     assert_allclose(linear.lines[0].get_ydata(), found.density)
     # The foot of the logarithmic panel is below the peak of one eigenvalue.
     single = 1 / (found.parameters * found.sigma * math.sqrt(2 * math.pi))
     assert 0 < log.get_ylim()[0] < single < log.get_ylim()[1]
     ax = draw([found], ax=linear.figure.add_subplot(), outliers=[[0.1, 0.2]])
-    assert_allclose(ax.lines[-1].get_xdata(), [0.1, 0.2])
+    assert_allclose(ax.lines[1].get_xdata(), [0.1, 0.2])
+    bare = draw([found], ax=linear.figure.add_subplot(), outliers=())
+    assert len(bare.lines) == 1
+    assert bare.get_legend() is None
+    both = [found, found.smoothed(0.02)]
+    titles = ["a, σ = 0.01", "b, σ = 0.02"]
+    assert [ax.get_title() for ax in picture(both, ["a", "b"]).axes] == titles
+    over = draw(both, ["a", "b"], ax=linear.figure.add_subplot())
+    assert legend(over) == [*titles, "outliers"]
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_density_command(tmp_path, monkeypatch, capsys):
-    from landscape import checkpoints
-
     path = str(checkpoints.bundled()["digits-standard-seed0"])
     monkeypatch.chdir(tmp_path)
     small = ["--probes", "2", "--steps", "3", "--n-examples", "40"]
     assert run(["density", path, *small, "--dry-run"]) == 0
+    assert "up to 306 Hessian-vector products" in capsys.readouterr().out
+    assert run(["density", path, *small, "--dry-run", "--outliers", "0"]) == 0
     assert "up to 6 Hessian-vector products" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    assert run(["density", path, *small, "--attack", "pgd-2"]) == 0
+    assert run(["density", path, *small, "--attack", "pgd-2", "--outliers", "3"]) == 0
     out = capsys.readouterr().out
     stem = "digits-standard-seed0-density-pgd-2"
     assert "Frobenius norm" in out
+    assert "eigenvalues of largest magnitude" in out
     assert out.splitlines()[-1] == f"wrote {stem}.pdf"
     saved = ls.load(f"{stem}.h5")
     assert saved.nodes.shape == (2, 3)
@@ -262,3 +394,37 @@ def test_density_command(tmp_path, monkeypatch, capsys):
     assert run(["density", path, *small, "--attack", "pgd-2"]) == 1
     assert "exists: pass --overwrite" in capsys.readouterr().err
     assert run(["density", path, "--probes", "1"]) == 2
+    assert run(["density", path, *small, "--outliers", "0", "--overwrite"]) == 0
+    out = capsys.readouterr().out
+    assert "magnitude" not in out
+    assert "(a node)" in out
+
+
+def test_density_command_on_several(tmp_path, monkeypatch, capsys):
+    names = ["digits-standard-seed0", "digits-pgd-seed0"]
+    paths = [str(checkpoints.bundled()[name]) for name in names]
+    monkeypatch.chdir(tmp_path)
+    small = ["--probes", "2", "--steps", "5", "--n-examples", "40", "--outliers", "2"]
+    assert run(["density", *paths, *small, "--memory", "1MiB", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    saved = ls.load_all("compared-density.h5")
+    assert list(said) == names
+    assert saved[names[0]].sigma == saved[names[1]].sigma > 0
+    for name in names:
+        assert saved[name].to_dict() == said[name]
+        assert saved[name].outliers.shape == (2,)
+        assert saved[name].provenance.settings["memory"] == 1 << 20
+    # Where outliers can't be trusted the exit code says so.
+    found = densities.eigenpairs
+
+    def unconverged(*args, **kwargs):
+        pairs = found(*args, **kwargs)
+        return dataclasses.replace(pairs, converged=np.array([True, False]), complete=False)
+
+    monkeypatch.setattr(densities, "eigenpairs", unconverged)
+    assert run(["density", *paths, *small, "--overwrite"]) == 3
+    out, err = capsys.readouterr()
+    assert "kernel width σ, the same for all" in out
+    assert f"{names[1]}: 1 of 2 outliers have not converged: ask for fewer" in err
+    assert run(["density", *paths, *small, "--overwrite", "--memory", "lots"]) == 2
+    assert "'lots' is not a size" in capsys.readouterr().err

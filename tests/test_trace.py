@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 
+import click
 import numpy as np
 import pytest
 import torch
-from cases import CASES, dense, joined
+from cases import CASES, Case, dense, joined, mlp
 from numpy.testing import assert_allclose
 
 import landscape as ls
-from landscape.cli import run
+from landscape import checkpoints
+from landscape.cli import options, run
+from landscape.cli.several import distinct
 from landscape.errors import NumericalError, UsageError
 from landscape.linalg import (
     TRACES,
@@ -24,6 +29,10 @@ from landscape.linalg import (
     hutchpp,
     xtrace,
 )
+from landscape.linalg import trace as estimators
+from landscape.operators import MEMORY, Hessian
+from landscape.plotting import picture
+from landscape.plotting.trace import largest_layers
 from landscape.random import Streams
 
 SHARP = pytest.mark.parametrize("name", ["hutchpp", "xtrace"])
@@ -111,7 +120,10 @@ def test_samples_are_the_products(name, samples):
     )
     used = samples - samples % 2 if name == "xtrace" else samples
     assert operator.products == used
-    assert seen == [(i + 1, used) for i in range(used)]
+    assert [total for _, total in seen] == [used] * len(seen)
+    steps = np.diff([0, *(done for done, _ in seen)])
+    assert steps.sum() == used
+    assert 0 < steps.min() <= steps.max() <= 16
     count = {"hutchinson": samples, "hutchpp": samples - 2 * (samples // 3), "xtrace": used // 2}
     assert estimate.samples == len(estimates) == count[name]
     assert_allclose(estimate.value, estimates.mean())
@@ -129,6 +141,40 @@ def test_stops_at_the_standard_error_asked_for(name):
     never = Recorded(operator.operator)
     TRACES[name](never, samples=30, tol=1e-12, streams=Streams(0))
     assert never.products == 30
+
+
+@EVERY
+def test_blocks_are_only_a_way_to_make_products(name, monkeypatch):
+    widths = set()
+
+    class Watched(Dense):
+        def __matmul__(self, vectors):
+            widths.add(vectors.shape[1])
+            assert all(column.is_contiguous() for column in vectors.unbind(1))
+            return super().__matmul__(vectors)
+
+    operator = Watched(with_spectrum(SPECTRA["decaying"]))
+    estimate, together = TRACES[name](operator, samples=60, streams=Streams(0))
+    assert max(widths) == 16
+    widths.clear()
+    monkeypatch.setattr(estimators, "_BLOCK_BYTES", 2 * 60 * 8)  # what two columns take
+    narrow, in_pairs = TRACES[name](operator, samples=60, streams=Streams(0))
+    assert max(widths) == 2
+    assert_allclose(in_pairs, together, rtol=1e-9)
+    assert narrow.samples == estimate.samples
+
+
+def test_recorded_blocks():
+    matrix = with_spectrum([3.0, -1.0, 0.5, 2.0, 1.0])
+    operator = Recorded(Dense(matrix), [2, 0, 3])
+    v, w = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert_allclose(operator @ v, matrix @ v)
+    assert_allclose(operator @ torch.stack([v, w], 1), matrix @ torch.stack([v, w], 1))
+    assert operator.products == 3
+    for x, square, shares in zip((v, v, w), operator.squares, operator.shares, strict=True):
+        parts = x * (matrix @ x)
+        assert_allclose(square, float((matrix @ x).norm() ** 2))
+        assert_allclose(shares, [float(parts[:2].sum()), 0, float(parts[2:].sum())])
 
 
 def test_xtrace_by_doubling_is_xtrace_at_once():
@@ -213,7 +259,7 @@ def test_trace_refusals():
     with pytest.raises(UsageError, match="at least 2 samples, got 1"):
         frobenius(operator, samples=1, streams=streams)
     broken = Dense(torch.full((3, 3), math.nan))
-    for function in (hutchpp, xtrace, frobenius):
+    for function in (hutchinson, hutchpp, xtrace, frobenius):
         with pytest.raises(NumericalError, match="product of the matrix with a vector is not fini"):
             function(broken, samples=6, streams=streams)
 
@@ -240,23 +286,146 @@ def test_trace_of_a_network_against_its_dense_hessian(name):
     else:
         assert found.frobenius is None
         assert found.effective_rank is None
+        assert found.layer is found.layer_trace is found.layer_standard_error is None
+        assert found.layers() == {}
     found.plot()
     with pytest.raises(UsageError, match=r"unknown trace estimator 'xtrase'.*'xtrace'"):
         ls.trace(objective, method="xtrase")
 
 
+TINY = Case(lambda: mlp(2, inputs=1, outputs=2), (1,), outputs=2)
+
+
+def test_all_signs_together_give_the_traces_of_the_blocks_exactly():
+    """The expectation over z is the mean over all 2ⁿ of them."""
+    hessian = dense(TINY.model(), *joined(TINY.data())).hessian
+    objective = ls.Objective(TINY.model(), TINY.data())
+    sizes = [p.numel() for p in objective.params.values()]
+    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=len(hessian))))
+    operator = Recorded(Hessian(objective), sizes)
+    operator @ signs.double().T
+    assert operator.products == 2 ** len(hessian)
+    blocks = [float(part.sum()) for part in hessian.diagonal().split(sizes)]
+    assert_allclose(np.mean(operator.shares, axis=0), blocks, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["mlp", "tied", "frozen", "unused", "conv, batchnorm, dropout"])
+def test_layers_against_the_dense_blocks(name):
+    case, samples = CASES[name], 200
+    hessian = dense(case.model(), *joined(case.data())).hessian
+    found = ls.trace(ls.Objective(case.model(), case.data()), samples)
+    named = {n: p.numel() for n, p in case.model().named_parameters() if p.requires_grad}
+    assert list(found.layer) == list(named)
+    assert found.layer_size.tolist() == list(named.values())
+    assert_allclose(found.layer_trace.sum(), found.trace.value, rtol=1e-12)
+    edges = np.cumsum([0, *named.values()])
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        block, rows = hessian[low:high, low:high], hessian[low:high]
+        value, error = found.layer_trace[i], found.layer_standard_error[i]
+        assert abs(value - float(block.trace())) <= 5 * error + 1e-15
+        squares = 2 * (block**2).sum() - 2 * (block.diagonal() ** 2).sum()
+        squares += (rows**2).sum() - (block**2).sum()
+        assert_allclose(error, (float(squares) / samples) ** 0.5, rtol=0.3, atol=1e-15)
+        assert found.layers()[found.layer[i]] == ls.Estimate(value, error, samples)
+
+
+def test_layers_of_tensors_alone_have_no_error_from_the_others():
+    case = CASES["mlp"]
+    alone = ls.trace(ls.Objective(case.model(), case.data(), params="4.bias"), 50)
+    whole = ls.trace(ls.Objective(case.model(), case.data()), 50).layers()["4.bias"]
+    assert alone.layers()["4.bias"].value == pytest.approx(alone.trace.value, rel=1e-12)
+    assert alone.trace.standard_error < whole.standard_error
+
+
+def test_less_memory_gives_the_same_trace():
+    case = CASES["mlp"]
+    objective = ls.Objective(case.model(), case.data())
+    usual, small = ls.trace(objective, 5), ls.trace(objective, 5, memory=1)
+    assert small.provenance.settings["memory"] == 1
+    assert small.provenance.settings["kept_samples"] == 0
+    assert usual.provenance.settings["memory"] == MEMORY
+    assert_allclose(small.estimates, usual.estimates, rtol=1e-9)
+
+
+def test_trace_pictures():
+    case = CASES["mlp"]
+    objective = ls.Objective(case.model(), case.data())
+    two = [ls.trace(objective, 10, seed=seed) for seed in (0, 1)]
+    left, right = picture(two, ["a", "b"]).axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["a", "b"]
+    names = [text.get_text() for text in right.get_yticklabels()]
+    assert names == largest_layers(two)
+    assert sorted(names) == sorted(two[0].layer)
+    for trace, points in zip(two, right.containers, strict=True):
+        assert_allclose(points.lines[0].get_xdata(), [trace.layers()[n].value for n in names])
+    sharp = ls.trace(objective, 10, method="xtrace")
+    assert len(picture([sharp]).axes) == 1
+    assert len(picture([two[0], sharp], ["a", "sharp"]).axes) == 2
+    deep = Case(lambda: mlp(*[2] * 14))
+    many = ls.trace(ls.Objective(deep.model(), deep.data()), 4)
+    right = picture([many]).axes[1]
+    assert len(right.get_yticklabels()) == 24
+    assert "largest 24 of 30" in right.get_xlabel()
+
+
 @EVERY
 def test_trace_command(name, tmp_path, monkeypatch, capsys):
-    from landscape import checkpoints
-
     path = str(checkpoints.bundled()["digits-standard-seed0"])
     monkeypatch.chdir(tmp_path)
     command = ["trace", path, "--samples", "6", "--n-examples", "40", "--method", name]
     assert run(command) == 0
     out = capsys.readouterr().out
     assert f"clean loss, {name}, 6 products" in out
-    assert ("Frobenius" in out) == (name == "hutchinson")
+    assert ("Frobenius" in out) == ("conv1.weight" in out) == (name == "hutchinson")
     saved = ls.load("digits-standard-seed0-trace.h5")
     assert saved.products == 6
     assert run([*command, "--overwrite", "--tol", "1e-9"]) == 3
     assert "exceeds tol after 6 products: raise --samples" in capsys.readouterr().err
+
+
+def test_trace_command_on_several(tmp_path, monkeypatch, capsys):
+    names = ["digits-standard-seed0", "digits-pgd-seed0"]
+    paths = [str(checkpoints.bundled()[name]) for name in names]
+    monkeypatch.chdir(tmp_path)
+    small = ["--samples", "4", "--n-examples", "40", "--memory", "1MiB"]
+    assert run(["trace", *paths, *small, "--dry-run"]) == 0
+    assert "up to 8 Hessian-vector products" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert run(["trace", *paths, *small, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert list(said) == names
+    saved = ls.load_all("compared-trace.h5")
+    for name in names:
+        assert saved[name].to_dict() == said[name]
+        assert saved[name].provenance.settings["memory"] == 1 << 20
+        assert_allclose(sum(said[name]["layer_trace"]), said[name]["trace"]["value"], rtol=1e-9)
+    assert (tmp_path / "compared-trace.png").stat().st_size > 1000
+    # Nothing is measured where one of them can't be.
+    monkeypatch.setattr("landscape.diagnostics.trace", None)
+    assert run(["trace", paths[0], "missing.pt", *small, "--out", "a"]) != 0
+    assert "missing.pt" in capsys.readouterr().err
+    assert run(["trace", paths[0], paths[0], *small, "--out", "a"]) == 2
+    assert "same name and folder: rename one" in capsys.readouterr().err
+
+
+def test_names_of_several():
+    assert distinct(["a/x.pt", "b/y.pt"]) == {"x": "a/x.pt", "y": "b/y.pt"}
+    assert distinct(["a/x.pt", "b/x.pt"]) == {"a-x": "a/x.pt", "b-x": "b/x.pt"}
+    assert distinct(["x.pt"]) == {"x": "x.pt"}
+    with pytest.raises(UsageError, match="same name and folder: rename one"):
+        distinct(["a/x.pt", "a/x.pth"])
+
+
+def test_bytes():
+    def read(text):
+        return options.BYTES.convert(text, None, None)
+
+    assert read("4GiB") == 4 << 30 == MEMORY
+    assert read(" 1.5 kib ") == 1536
+    assert read("500MB") == 500_000_000
+    assert read("17") == read("17B") == read(17) == 17
+    for nonsense in ("", "GiB", "-1", "0", "0.1", "4XB", "nan", "1e9", "4GiB2"):
+        with pytest.raises(click.BadParameter, match="is not a size: write bytes, or 500MiB or"):
+            read(nonsense)
+    (memory,) = (p for p in options.memory(click.Command("x")).params if p.name == "memory")
+    assert read(memory.default) == MEMORY

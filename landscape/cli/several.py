@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UsageError
+
+if TYPE_CHECKING:
+    from landscape.attacks import Attack
+    from landscape.cli.output import Outputs, Say
+    from landscape.cli.setup import Target
+    from landscape.results import Result
 
 
 def distinct(paths: Sequence[str]) -> dict[str, str]:
@@ -20,3 +27,37 @@ def distinct(paths: Sequence[str]) -> dict[str, str]:
     if len(set(names)) < len(names):
         raise UsageError("two checkpoints have the same name and folder: rename one.")
     return dict(zip(names, paths, strict=True))
+
+
+def outputs(paths: Sequence[str], what: str, given: Mapping[str, Any]) -> Outputs:
+    """The files of the command, named by the checkpoint if there is but one."""
+    from landscape.cli.output import Outputs
+
+    return Outputs(paths[0] if len(paths) == 1 else "compared.pt", what, given)
+
+
+def targets(
+    say: Say, paths: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, tuple[Target, Attack | None]]:
+    """Every checkpoint and its attack, by name: what can't be used is refused before any work."""
+    from landscape.cli.setup import Target
+
+    made = {name: Target(say, path, **given) for name, path in distinct(paths).items()}
+    return {name: (target, target.attack(given["attack"])) for name, target in made.items()}
+
+
+def save(say: Say, files: Outputs, found: Mapping[str, Result]) -> list[Path]:
+    """File, picture and JSON: of one result as it is, of several by name.
+
+    Before anything is printed: a reader that has gone (head) must not lose the work.
+    """
+    from landscape.plotting import picture
+
+    if len(found) == 1:
+        (result,) = found.values()
+        written = files.save(result, picture([result]))
+        say.json(result.to_dict())
+    else:
+        written = files.save(found, picture(list(found.values()), list(found)))
+        say.json({name: result.to_dict() for name, result in found.items()})
+    return written

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from landscape.diagnostics.cosines import Cosine, perturbation_cosine
 from landscape.diagnostics.densities import Density, density
 from landscape.diagnostics.eigenvalues import Spectrum, spectrum
 from landscape.diagnostics.evaluation import Evaluation, evaluate
 from landscape.diagnostics.input_space import Inputs, inputs
 from landscape.diagnostics.samples import SampleCurvature, sample_curvature
+from landscape.diagnostics.smoothness import Smoothness, local_smoothness
 from landscape.diagnostics.surfaces import Axis, Surface, surface
 from landscape.diagnostics.traces import Trace, trace
 from landscape.results import Result
@@ -22,16 +24,20 @@ from landscape.results import Result
 __all__ = [
     "DIAGNOSTICS",
     "Axis",
+    "Cosine",
     "Density",
     "Evaluation",
     "Inputs",
     "SampleCurvature",
+    "Smoothness",
     "Spectrum",
     "Surface",
     "Trace",
     "density",
     "evaluate",
     "inputs",
+    "local_smoothness",
+    "perturbation_cosine",
     "sample_curvature",
     "spectrum",
     "surface",
@@ -72,6 +78,18 @@ DIAGNOSTICS: dict[str, DiagnosticEntry] = {
         Surface,
         "the loss along one or two directions",
         {"x": Axis(-1, 1, 3), "y": Axis(-0.5, 0.5, 2)},
+    ),
+    "cosine": DiagnosticEntry(
+        perturbation_cosine,
+        Cosine,
+        "how much adversarial perturbations differ between θ + av and θ − av",
+        {"a": Axis(0.0, 0.5, 2), "draws": 2},
+    ),
+    "smoothness": DiagnosticEntry(
+        local_smoothness,
+        Smoothness,
+        "local Lipschitz constants of the gradient, clean and adversarial, and sharpness",
+        {"a": (0.1, 1.0), "draws": 2, "ascent_steps": 2},
     ),
     "inputs": DiagnosticEntry(
         inputs, Inputs, "gradient and Hessian of the loss in the input, per sample", {"top": 3}

@@ -1,12 +1,13 @@
 """Traces and Frobenius norms of matrices known by their products.
 
 All estimators share one interface: ``samples`` is the most products to make, ``tol`` a relative
-standard error at which to stop earlier. ``TRACES`` names them.
+standard error at which to stop earlier. ``TRACES`` names them. They ask for products with blocks
+of vectors, ``A @ V`` for V (n, j), j ≤ 16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,37 @@ from landscape.results import Estimate
 
 Progress = Callable[[int, int], None]
 
+# Columns of one product A @ V, and bytes that they may take: where products are made anew, what
+# they share is made once for all columns, and more than these would earn little more.
+_COLUMNS, _BLOCK_BYTES = 16, 1 << 28
+
 
 class Recorded:
-    """An operator that counts its products and keeps ‖A v‖² of each in ``squares``."""
+    """An operator that counts its products and keeps ‖A v‖² of each in ``squares``.
 
-    def __init__(self, operator: SymmetricOperator) -> None:
+    Of every vector v, made of consecutive blocks v_b of the given ``sizes``, the v_b·(A v)_b go
+    to ``shares``, a row (blocks,) per product. They add up to vᵀA v.
+    """
+
+    def __init__(self, operator: SymmetricOperator, sizes: Sequence[int] = ()) -> None:
         self.operator = operator
         self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.sizes = list(sizes)
         self.squares: list[float] = []
+        self.shares: list[list[float]] = []
 
     @property
     def products(self) -> int:
         return len(self.squares)
 
-    def __matmul__(self, vector: Tensor) -> Tensor:
-        product = self.operator @ vector
-        self.squares.append(float(product.norm()) ** 2)
-        return product
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        products = self.operator @ vectors
+        columns = products.reshape(self.size, -1)
+        self.squares += [norm**2 for norm in columns.norm(dim=0).tolist()]
+        if self.sizes:
+            blocks = (vectors.reshape(columns.shape) * columns).split(self.sizes)
+            self.shares += torch.stack([_sum(block) for block in blocks], 1).tolist()
+        return products
 
 
 def hutchinson(
@@ -51,8 +66,9 @@ def hutchinson(
     """tr A ≈ mean of zᵀAz over Rademacher vectors z, with its standard error.
 
     Unbiased; Var(zᵀAz) = 2 (‖A‖_F² − Σ a_ii²). Stops at ``samples``, or once the standard error is
-    below tol·|mean| after at least ``min_samples``. Stopping early on a small sample's own error
-    is optimistic, which is why ``min_samples`` is not 2.
+    below tol·|mean| after at least ``min_samples``, looked at after every block of up to 16
+    products. Stopping early on a small sample's own error is optimistic, which is why
+    ``min_samples`` is not 2.
 
     Returns the estimate and the single samples (s,). Cost: one product each.
     Source: Hutchinson 1990; Avron & Toledo 2011.
@@ -60,13 +76,11 @@ def hutchinson(
     if samples < 2:
         raise UsageError(f"a standard error needs at least 2 samples, got {samples}.")
     values: list[float] = []
-    for done in range(samples):
-        z = _rademacher(operator, streams, "rademacher")
-        values.append(float(torch.dot(z, operator @ z)))
-        if progress is not None:
-            progress(done + 1, samples)
-        if _enough(values, tol, min_samples):
-            break
+    product = _Blocks(operator, samples, progress)
+    while len(values) < samples and not _enough(values, tol, min_samples):
+        width = product.next(len(values), samples, 0 if tol is None else min_samples)
+        z = _columns(_rademacher, operator, streams, "rademacher", width)
+        values += _sum(z * product(z)).tolist()
     return Estimate.of(values), np.asarray(values)
 
 
@@ -101,26 +115,17 @@ def hutchpp(
     if samples < 4:
         raise UsageError(f"hutchpp needs at least 4 products, got {samples}.")
     k = min(samples // 3, operator.size)
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, samples)
-
-    sketch = [_finite(operator @ _rademacher(operator, streams, "sketch"), count) for _ in range(k)]
-    q = torch.linalg.qr(torch.stack(sketch, 1))[0]
-    exact = sum(float(torch.dot(c, _finite(operator @ c, count))) for c in q.unbind(1))
+    product = _Blocks(operator, samples, progress)
+    sketch = product(_columns(_rademacher, operator, streams, "sketch", k))
+    q = torch.linalg.qr(sketch)[0]
+    exact = float(_sum(q * product(q)).sum())
     values: list[float] = []
-    for _ in range(samples - 2 * k):
-        z = _rademacher(operator, streams, "residual")
+    while len(values) < samples - 2 * k and not _enough(values, tol, min_samples):
+        width = product.next(len(values), samples - 2 * k, 0 if tol is None else min_samples)
+        z = _columns(_rademacher, operator, streams, "residual", width)
         for _ in range(2):
             z = z - q @ (q.T @ z)
-        values.append(exact + float(torch.dot(z, operator @ z)))
-        count()
-        if _enough(values, tol, min_samples):
-            break
+        values += (exact + _sum(z * product(z))).tolist()
     return Estimate.of(values), np.asarray(values)
 
 
@@ -163,24 +168,13 @@ def xtrace(
     omega, y, q, z = (
         torch.empty(n, 0, dtype=operator.dtype, device=operator.device) for _ in range(4)
     )
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, 2 * most)
-
+    product = _Blocks(operator, 2 * most, progress)
     while True:
-        fresh = [_sphere(operator, streams) for _ in range(m - omega.shape[1])]
-        omega = torch.cat([omega, torch.stack(fresh, 1)], 1)
-        images = torch.stack([_finite(operator @ c, count) for c in fresh], 1)
-        y = torch.cat([y, images], 1)
+        fresh = _columns(_sphere, operator, streams, "sphere", m - omega.shape[1])
+        images = product(fresh)
         added = _extension(q, images)
-        q = torch.cat([q, added], 1)
-        z = torch.cat(
-            [z, torch.stack([_finite(operator @ c, count) for c in added.unbind(1)], 1)], 1
-        )
+        omega, y = torch.cat([omega, fresh], 1), torch.cat([y, images], 1)
+        q, z = torch.cat([q, added], 1), torch.cat([z, product(added)], 1)
         values = _leave_one_out(omega, y, q, z)
         if m == most or _enough(values, tol, 2):
             return Estimate.of(values), values
@@ -240,7 +234,7 @@ def frobenius(
         raise UsageError(f"a standard error needs at least 2 samples, got {samples}.")
     recorded = Recorded(operator)
     for done in range(samples):
-        _finite(recorded @ _rademacher(operator, streams, "rademacher"))
+        _check(recorded @ _rademacher(operator, streams, "rademacher"))
         if progress is not None:
             progress(done + 1, samples)
         if _enough(recorded.squares, tol, min_samples):
@@ -287,18 +281,61 @@ def _rademacher(operator: SymmetricOperator, streams: Streams, name: str) -> Ten
     return torch.where(bits, 1.0, -1.0).to(operator.device, operator.dtype)
 
 
-def _sphere(operator: SymmetricOperator, streams: Streams) -> Tensor:
+def _sphere(operator: SymmetricOperator, streams: Streams, name: str) -> Tensor:
     """Uniform on the sphere of radius √n."""
-    x = streams.normal("sphere", (operator.size,))
+    x = streams.normal(name, (operator.size,))
     return (x * (operator.size**0.5 / x.norm())).to(operator.device, operator.dtype)
 
 
-def _finite(product: Tensor, count: Callable[[], None] | None = None) -> Tensor:
-    if not bool(product.isfinite().all()):
+def _columns(
+    draw: Callable[[SymmetricOperator, Streams, str], Tensor],
+    operator: SymmetricOperator,
+    streams: Streams,
+    name: str,
+    count: int,
+) -> Tensor:
+    vectors = torch.empty(count, operator.size, dtype=operator.dtype, device=operator.device)
+    for row in vectors:
+        row.copy_(draw(operator, streams, name))
+    return vectors.T
+
+
+class _Blocks:
+    """A V (n, k) in blocks of at most ``width`` columns, progress after each."""
+
+    def __init__(self, operator: SymmetricOperator, total: int, progress: Progress | None) -> None:
+        column = operator.size * torch.finfo(operator.dtype).bits // 8
+        self.width = max(1, min(_COLUMNS, _BLOCK_BYTES // column))
+        self._operator, self._total, self._progress = operator, total, progress
+        self._done = 0
+
+    def next(self, done: int, samples: int, first: int) -> int:
+        """Columns to make next, ``done`` of ``samples`` made: a pause after the ``first``."""
+        until = min(first, samples) if done < first else samples
+        return min(self.width, until - done)
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        images = vectors.new_empty(vectors.T.shape).T
+        for into, block in zip(
+            images.split(self.width, 1), vectors.split(self.width, 1), strict=True
+        ):
+            columns = block.T.contiguous().T  # every one in one piece of memory
+            into.copy_(_check(self._operator @ columns))
+            self._done += block.shape[1]
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+        return images
+
+
+def _check(products: Tensor) -> Tensor:
+    if not bool(products.isfinite().all()):
         raise NumericalError("the product of the matrix with a vector is not finite.")
-    if count is not None:
-        count()
-    return product
+    return products
+
+
+def _sum(numbers: Tensor) -> Tensor:
+    """Over the first axis, in float64: single numbers of float32 are exact enough, sums not."""
+    return numbers.sum(0, dtype=torch.float64)
 
 
 TRACES: dict[str, Callable[..., tuple[Estimate, np.ndarray]]] = {

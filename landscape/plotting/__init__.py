@@ -9,7 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from landscape.errors import UsageError
-from landscape.plotting import density, inputs, samples, spectrum, style, surface, tables
+from landscape.plotting import (
+    connectivity,
+    cosine,
+    density,
+    inputs,
+    samples,
+    smoothness,
+    spectrum,
+    style,
+    surface,
+    tables,
+    trace,
+)
 
 __all__ = ["PICTURES", "picture"]
 
@@ -24,12 +36,15 @@ def _on_one_panel(draw: Callable[..., Any]) -> Callable[[Sequence[Any], Sequence
 
 
 PICTURES: dict[str, Callable[[Sequence[Any], Sequence[str]], Any]] = {
+    "connectivity": connectivity.page,
+    "cosine": cosine.compare,
     "density": density.compare,
     "samples": samples.compare,
+    "smoothness": smoothness.compare,
     "spectrum": spectrum.page,
     "inputs": inputs.page,
     "surface": surface.compare,
-    "trace": _on_one_panel(tables.draw_traces),
+    "trace": trace.compare,
     "history": _on_one_panel(tables.draw_histories),
     "evaluation": _on_one_panel(tables.draw_accuracies),
 }

@@ -1,4 +1,4 @@
-"""Small drawings of estimates: accuracies with intervals, running means, training curves."""
+"""Small drawings of estimates: accuracies with intervals, training curves."""
 
 from __future__ import annotations
 
@@ -32,24 +32,6 @@ def draw_accuracies(evaluations: Sequence[Any], labels: Sequence[str] = (), ax: 
         ax.set_ylabel("accuracy (%)")
         if labels:
             ax.legend()
-        return ax
-
-
-def draw_traces(traces: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
-    """Running mean of the trace estimates with a band of one standard error."""
-    with paper():
-        ax = axes(ax)
-        for i, trace in enumerate(traces):
-            colour = COLOURS[i % len(COLOURS)]
-            n = np.arange(1, len(trace.estimates) + 1)
-            mean = np.cumsum(trace.estimates) / n
-            error = np.array([trace.estimates[:m].std(ddof=1) / np.sqrt(m) for m in n[1:]])
-            ax.plot(n, mean, color=colour, label=labels[i] if i < len(labels) else None)
-            ax.fill_between(n[1:], mean[1:] - error, mean[1:] + error, color=colour, alpha=0.25)
-        if labels:
-            ax.legend()
-        ax.set_xlabel("probes")
-        ax.set_ylabel("trace of the Hessian ± s.e.")
         return ax
 
 
