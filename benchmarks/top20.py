@@ -34,9 +34,12 @@ K = 20
 
 
 def rows(quick: bool = False) -> list[list[str]]:
-    checkpoint = checkpoints.load(checkpoints.bundled()["digits-pgd-seed0"])
-    lenet = checkpoint.into(models.ModelSpec.from_dict(checkpoint.model or {}).build(seed=0))
-    return _compare("LeNet, PGD-trained, 512 digits", lenet, "digits", 512, 512)
+    found = []
+    for training in ("standard", "pgd"):
+        checkpoint = checkpoints.load(checkpoints.bundled()[f"digits-{training}-seed0"])
+        lenet = checkpoint.into(models.ModelSpec.from_dict(checkpoint.model or {}).build(seed=0))
+        found += _compare(f"LeNet, {training}, 512 digits", lenet, "digits", 512, 512)
+    return found
 
 
 def _compare(title: str, model: nn.Module, set_name: str, n: int, batch: int) -> list[list[str]]:

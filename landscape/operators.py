@@ -20,7 +20,12 @@ from landscape.params import Params
 from landscape.random import Streams
 
 # In order of preference: the first that fits in memory and that the network's operations allow.
-PRODUCTS = ("linearised", "graph", "forward-over-reverse", "double-backward")
+# Differentiating twice always works, and on a CPU is faster than going forward over reverse
+# (``docs/benchmarks.md``), which is there to be asked for.
+PRODUCTS = ("linearised", "graph", "double-backward", "forward-over-reverse")
+
+# The one that always works, and that others are checked against.
+_ANEW = "double-backward"
 
 # Those that keep something, and how many times the bytes that the graph of a gradient saves
 # (measured on a ResNet-18, whose linearisation holds copies of weights and folded constants).
@@ -55,7 +60,7 @@ class Operator:
               (``torch.func.linearize``) and kept; a product applies the linear maps.
             - ``graph``: the graph of every batch's gradient is kept and differentiated again.
               With ``auto``, of as many batches as fit; the others' are made anew.
-            - ``forward-over-reverse``, ``double-backward``: nothing is kept, all is made anew.
+            - ``double-backward``, ``forward-over-reverse``: nothing is kept, all is made anew.
         memory: bytes that what is kept may take, estimated on a few samples. Batches whose graph
             would take more than an eighth of it are split.
 
@@ -78,7 +83,7 @@ class Operator:
         self._piece = 0
         self._kept: list[tuple[int, Product]] = []
         # How the others are made, for one vector and for several at once.
-        self._anew = self._several = PRODUCTS[-1]
+        self._anew = self._several = _ANEW
         self.kept_samples = 0
         self.kept_bytes = 0
         self.product = self._choose(product, memory)
@@ -132,7 +137,7 @@ class Operator:
         @functools.cache
         def works(way: str) -> bool:
             """Whether this way runs on a few samples and agrees with differentiating twice."""
-            if way == PRODUCTS[-1]:
+            if way == _ANEW:
                 return True
             try:
                 with warnings.catch_warnings():  # torch's, about its own insides
@@ -140,7 +145,7 @@ class Operator:
                     found = P.flatten(self._build(way, probe)(v))
             except Exception:  # operations without forward derivatives raise many types
                 return False
-            expected = P.flatten(self._build(PRODUCTS[-1], probe)(v))
+            expected = P.flatten(self._build(_ANEW, probe)(v))
             allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
             return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
 
@@ -162,9 +167,7 @@ class Operator:
                 self.kept_samples += len(term.x)
                 self.kept_bytes += cost
         if self.kept_samples < self.objective.batches.samples:
-            self._anew = next(w for w in PRODUCTS if w not in KEEPING and works(w))
-            if way not in KEEPING:
-                self._anew = way
+            self._anew = way if way not in KEEPING else _ANEW
             # Differentiating a graph once more costs less than making a product from scratch.
             self._several = "graph" if product == "auto" and works("graph") else self._anew
         return way
@@ -176,8 +179,8 @@ class Hessian(Operator):
     With an adversarial objective this is ∇²_θ ℓ(x + δ*; θ) with the perturbations δ* held at those
     of the model's own parameters: the adversarial Hessian of sitawarin2021 eq. 9.
 
-    Cost of a product, in gradients over the data: about 1.5 to 2.4 when linearised, 3 to 4 when
-    made anew (``docs/benchmarks.md``).
+    Cost of a product, in gradients over the data: 1.5 to 2.1 linearised, 1.6 to 2.8 with a graph
+    kept, 2.8 to 3.8 made anew (``docs/benchmarks.md``).
     """
 
     def _build(self, way: str, term: Term) -> Product:

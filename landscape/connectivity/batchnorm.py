@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from landscape.functional import reestimated
 from landscape.training.network import restored_flags
 from landscape.training.samples import Samples
 
@@ -41,28 +42,15 @@ def reestimate(
 ) -> None:
     """Running mean and variance of ``model`` for the parameters ``params``, in its own buffers.
 
-    They become (1/N) Σ_b |b| · (mean or unbiased variance of batch b) of every layer's inputs
-    when all layers before it normalise by the batch (Garipov et al. 2018: reset, then the
-    cumulative momentum |b| / (samples so far)). Inputs are clean and in order; Dropout is off, as
-    in the evaluation that the statistics serve. Nothing to do without such layers.
+    They are ``functional.reestimated``'s (Garipov et al. 2018), of clean inputs in their order,
+    with Dropout off as in the evaluation that they serve. Nothing to do without such layers.
 
     Cost: one forward pass. When it lies: the numbers depend a little on ``batch_size``, as in
     training; of inputs under attack, statistics differ.
     """
-    layers = running(model)
-    if not layers:
-        return
-    kept = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-    seen = 0
-    try:
-        with batch_statistics(model), torch.no_grad():
-            for rows in split(torch.arange(len(samples)), batch_size):
-                seen += len(rows)
-                for layer in layers:
-                    layer.momentum = len(rows) / seen
-                torch.func.functional_call(model, dict(params), (samples.take(rows)[0],))
-    finally:
-        for layer, momentum in zip(layers, kept, strict=True):
-            layer.momentum = momentum
+    rows = split(torch.arange(len(samples)), batch_size)
+    with restored_flags(model), torch.no_grad():
+        model.eval()
+        found = reestimated(model, params, (samples.take(chosen)[0] for chosen in rows))
+        for name, statistic in found.items():
+            model.get_buffer(name).copy_(statistic)

@@ -39,7 +39,7 @@ _COLUMNS = 1 << 16
 class Eigenpairs:
     """Eigenvalues (k,) from the wanted end inwards, with vectors (n, k) as columns.
 
-    ``residuals[i]`` is ‖A v_i − λ_i v_i‖₂, rounding errors included as one further product found
+    ``residuals[i]`` is ‖A v_i − λ_i v_i‖₂, rounding errors included as two further products found
     them: an exact eigenvalue lies within that distance of ``values[i]``. ``converged[i]`` says
     whether it met the tolerance, ``complete`` whether a second chain looked for missed copies and
     found none; where the gaps at the wanted end are below about 1 %, that search can still miss
@@ -77,8 +77,8 @@ def eigenpairs(
     Every new vector of the Krylov basis Q is orthogonalised against all of it twice; A is projected
     to G = QᵀAQ, whose eigenpairs (θ, y) in float64 give the Ritz pairs (θ, Qy). What A does outside
     span Q is known (the ends of the chains), so residuals cost no product while iterating. At the
-    end one product, A Σ ±v_i, is compared with what is thought to be known of it: the difference is
-    the rounding error of the whole, and goes into every residual. When the basis is full, the
+    end two products with combinations of the vectors are compared with what is thought to be known
+    of them: the differences are the rounding errors, which go into the residuals. When the basis is full, the
     outermost Ritz vectors and the ends are kept and the rest is dropped (a thick restart).
 
     Args:
@@ -86,7 +86,7 @@ def eigenpairs(
         which: ``largest`` and ``smallest`` are algebraic.
         tol: a pair has converged when its residual is at most tol·|λ|, or at the rounding
             error of the operator's dtype, 10·eps·‖A‖.
-        max_products: give up after so many products (default 20 k + 100); one more is the check.
+        max_products: give up after so many products (default 20 k + 100); two more are the check.
         max_basis: restart at so many vectors, at least ``least_basis(k, n)``. Default: never.
         start: eigenvectors (n, j) of a matrix like this one, to begin from (a warm start).
         streams: of the start vectors. progress: called as (pairs converged, k).
@@ -123,7 +123,7 @@ def eigenpairs(
         exhausted = basis.extend()
         m = basis.size
         full = m == capacity
-        due = exhausted or full or basis.products == limit or m % max(1, m // 30) == 0
+        due = exhausted or full or basis.products == limit or m % max(1, m // 20) == 0
         if m < k or not due:  # eigh costs O(m³): at every step while m is small, then every few
             if exhausted:
                 basis.start_chain()
@@ -158,15 +158,12 @@ def eigenpairs(
         if not goes_on:
             basis.start_chain()
     values = theta[wanted]
-    vectors, error = basis.finish(values, coordinates[:, wanted])
-    residuals = np.hypot(residuals[wanted], error)
-    # The error is that of k vectors at once.
-    allowed = np.maximum(allowed, 10 * rounding * k**0.5)
+    vectors, errors = basis.finish(values, coordinates[:, wanted], allowed)
     return Eigenpairs(
         values=values,
         vectors=vectors,
-        residuals=residuals,
-        converged=converged & (residuals <= allowed),
+        residuals=np.hypot(residuals[wanted], errors),
+        converged=converged & (errors <= allowed),
         complete=complete,
         products=basis.products,
         restarts=restarts,
@@ -234,12 +231,12 @@ class _Basis:
 
     def extend(self) -> bool:
         """Take the next vector into the basis; true if its chain can't go on."""
-        fresh = self._fresh is not None
         if self._fresh is not None:
             q, self._fresh = self._fresh, None
         else:
-            end = self._ends[self._slot][1]
-            q, _ = self._orthogonalise(end / end.norm())
+            end = self._ends.pop(self._slot)[1]
+            # Orthogonal when it was made: only its rounding has grown, by the division.
+            q, _ = self._orthogonalise(end / end.norm(), passes=1)
             q = q / q.norm()
         self._append(q)
         w, h = self._orthogonalise(self._apply(q))
@@ -251,11 +248,9 @@ class _Basis:
         self._ends = [(np.append(c, 0.0), f - q * torch.dot(q, f)) for c, f in self._ends]
         last = np.zeros(m)
         last[-1] = 1
-        if fresh:
-            self._ends.append((last, w))
-            self._slot = len(self._ends) - 1
-        else:  # the end that was extended now lies in span Q
-            self._ends[self._slot] = (last, w)
+        # An end that was extended now lies in span Q.
+        self._ends.append((last, w))
+        self._slot = len(self._ends) - 1
         beta = float(w.norm())
         self._scale = max(self._scale, float(np.abs(h).max()), beta)
         return beta <= self._rounding()
@@ -289,11 +284,16 @@ class _Basis:
         self._projected = np.diag(theta)
         self._ends = [(c @ coordinates, f) for c, f in self._ends]
 
-    def finish(self, values: np.ndarray, coordinates: np.ndarray) -> tuple[Tensor, float]:
-        """The Ritz vectors (n, k), and ‖e‖ of one product of them all.
+    def finish(
+        self, values: np.ndarray, coordinates: np.ndarray, allowed: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """The Ritz vectors (n, k), and estimates (k,) of the rounding errors in their residuals.
 
-        With random signs s, e = A Vs − V(λ ∘ s) − Σ f_e c_eᵀs would be zero without rounding, and
-        its expected square is the sum of those of the k vectors.
+        With signs s at random and weights a, e = A V(s/a) − V(λ ∘ s/a) − Σ f_e c_eᵀ(s/a) would be
+        zero without rounding. Its expected square is Σ ‖e_i‖²/a_i², e_i being that of pair i, so
+        that a_i ‖e‖/√k estimates ‖e_i‖. One product with equal weights measures errors that are
+        alike for all pairs; one with the allowed residuals as weights, errors in proportion to
+        the eigenvalue, which would otherwise hide those of the small ones. The smaller counts.
         """
         self._rotate(coordinates)
         vectors = (self._blocks[0] if len(self._blocks) == 1 else torch.cat(self._blocks))[
@@ -301,13 +301,19 @@ class _Basis:
         ]
         self._blocks = []
         vectors /= vectors.norm(dim=1, keepdim=True)
-        signs = np.sign(self.streams.uniform("audit", (self.size,)).double().numpy() - 0.5)
-        together = vectors.T @ self._weights(signs)
-        length = float(together.norm())
-        error = self._apply(together / length) * length - vectors.T @ self._weights(values * signs)
-        for c, f in self._ends:
-            error -= f * float(c @ coordinates @ signs)
-        return vectors.T, float(error.norm())
+        k = self.size
+        signs = np.sign(self.streams.uniform("audit", (k,)).double().numpy() - 0.5)
+        errors = np.full(k, np.inf)
+        for scale in (np.ones(k), np.maximum(allowed, np.finfo(float).tiny)):
+            weights = signs * scale.min() / scale
+            together = vectors.T @ self._weights(weights)
+            length = float(together.norm())
+            found = self._apply(together / length) * length
+            error = found - vectors.T @ self._weights(values * weights)
+            for c, f in self._ends:
+                error -= f * float(c @ coordinates @ weights)
+            errors = np.minimum(errors, float(error.norm()) * scale / scale.min() / k**0.5)
+        return vectors.T, errors
 
     def _rotate(self, coordinates: np.ndarray) -> None:
         """Replace the basis by Q times ``coordinates`` (m, p), in place."""
@@ -325,10 +331,10 @@ class _Basis:
             self.operator.device, self.operator.dtype
         )
 
-    def _orthogonalise(self, w: Tensor) -> tuple[Tensor, np.ndarray]:
+    def _orthogonalise(self, w: Tensor, passes: int = 2) -> tuple[Tensor, np.ndarray]:
         """w minus its components along the basis, and those components; twice is enough."""
         components = np.zeros(self.size)
-        for _ in range(2):
+        for _ in range(passes):
             pieces = [(rows, rows @ w) for rows in self._filled()]
             if not pieces:
                 break
