@@ -23,12 +23,12 @@ COLUMNS = [
 ]
 REMARK = (
     "The whole process, Python and torch (0.7 GiB) included, with the default `memory` of 4 GiB. "
-    "The ResNet-18 run on 512 images is cut off after its basis was full once."
+    "The ResNet-18 runs are cut off after their bases were full once, when the peak is reached."
 )
 
 # Network, images, samples per batch, eigenvalues, most products.
 CASES = {
-    "ResNet-18 (11.2 M), 128 images": (networks.resnet18, 128, 128, 20, 500),
+    "ResNet-18 (11.2 M), 128 images": (networks.resnet18, 128, 128, 20, 60),
     "WideResNet-34-10 (46 M), 8 images": (networks.wide_resnet, 8, 8, 5, 200),
     "ResNet-18 (11.2 M), 512 images": (networks.resnet18, 512, 128, 20, 60),
 }
