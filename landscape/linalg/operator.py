@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class SymmetricOperator(Protocol):
-    """A symmetric n × n matrix known by its products; ``A @ v`` for v of shape (n,)."""
+    """A symmetric n × n matrix known by its products ``A @ v``, v of shape (n,) or (n, j)."""
 
     @property
     def size(self) -> int: ...
