@@ -144,6 +144,23 @@ def test_a_spectrum_per_layer(checkpoint: Path) -> None:
         assert {name.rpartition(".")[0] for name in result.layer} == {result.block}
 
 
+def test_layers_that_are_smaller_than_top(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Whatever number of spectra goes side by side, columns of unequal length must not.
+    monkeypatch.setattr("landscape.cli.spectrum._SIDE_BY_SIDE", 10)
+    torch.save(
+        ls.models.build("lenet-1", in_shape=(1, 8, 8), num_classes=10, seed=0).state_dict(),
+        "bare.pt",
+    )
+    bare = ["spectrum", "bare.pt", "--model", "lenet-1", "--data", "digits", "--n-examples", "30"]
+    assert run([*bare, "--per-layer", "--top", "55", "--max-products", "70"]) in (0, 3)
+    found = ls.load_all("bare-spectrum-layers.h5")
+    assert len(found["bare-conv1"].eigenvalues) == 52
+    assert len(found["bare-conv2"].eigenvalues) == 55
+    assert "bare-conv1" in capsys.readouterr().out
+
+
 def test_memory_is_a_limit(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["spectrum", str(checkpoint), "--memory", "1KB"]) == 2
     assert "allow more memory (--memory)" in one_line(capsys.readouterr().err)
@@ -227,6 +244,7 @@ def test_surfaces_between_networks_and_along_trainings(
         ([str(checkpoint), "--directions", "between"], "add --to B.pt"),
         ([str(checkpoint), "--to", "r/best.pt"], "--to names networks for --directions between"),
         ([str(checkpoint), "--draws", "3", "--grid", "3x3"], "--draws are of lines"),
+        ([str(checkpoint), "--draws", "3", "--directions", "eigen"], "are of random directions"),
         ([str(checkpoint), "--directions", "radnom"], "did you mean 'random'"),
     ):
         assert run(["surface", *arguments, "--out", "none"]) == 2
@@ -243,6 +261,14 @@ def test_draws_and_saved_directions(checkpoint: Path) -> None:
         == 0
     )
     assert (ls.load("one.h5").loss == ls.load("two.h5").loss).all()
+    # The record is of the directions, not of options that a file leaves without effect.
+    assert ls.load("two.h5").provenance.settings["normalisation"] == "filter"
+    taken = [*surface, "5x3", "--html", "--out", "p"]
+    Path("p.html").write_text("mine")
+    assert run(taken) == 1
+    assert not Path("p.h5").exists()
+    assert Path("p.html").read_text() == "mine"
+    Path("p.html").unlink()
     assert run(["export", "one.h5", "--to", "goldstein"]) == 0
     assert run(["export", "one-goldstein.h5", "--to", "landscape", "--out", "back.h5"]) == 0
     assert (ls.load("back.h5").loss == ls.load("one.h5").loss).all()

@@ -128,7 +128,8 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
     say.table(
         f"{given['which']} eigenvalues of the Hessian of the {loss}, by {one.method}: "
         f"{', '.join(products)} products",
-        *(_table(found) if len(found) <= _SIDE_BY_SIDE else _long_table(found)),
+        # Blocks can be smaller than --top, so that their columns would differ in length.
+        *(_table(found) if len(found) <= _SIDE_BY_SIDE and not one.block else _long_table(found)),
     )
     if len(found) == 1:
         say.json(one.to_dict())
@@ -259,7 +260,11 @@ def _long_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         last = len(result.eigenvalues) == k and k > 1
         row.append(number(float(result.eigenvalues[-1])) if last else "–")
         row.append(f"{result.residuals[-1]:.1e}" if last else "–")
-        row.append("yes" if result.converged.all() else f"{int(result.converged.sum())} of {k}")
+        row.append(
+            "yes"
+            if result.converged.all()
+            else f"{int(result.converged.sum())} of {len(result.converged)}"
+        )
         if result.normaliser is not None:
             row.append(number(float(result.eigenvalues[0]) / result.normaliser.value))
         rows.append(row)

@@ -95,14 +95,22 @@ def surface(checkpoint: str, **given: Any) -> int:
     from landscape.cli.resume import Partial
     from landscape.cli.setup import Target
     from landscape.diagnostics import surface as measure
+    from landscape.directions import DIRECTIONS
+    from landscape.errors import UsageError
     from landscape.plotting import picture
-    from landscape.plotting.page import save_page
+    from landscape.plotting.page import check_page, save_page
 
     say = Say(**given)
     kind = given["directions"]
-    what = "surface" + ("" if kind == "random" or "." in kind else f"-{kind}")
+    what = "surface" + (f"-{kind}" if kind in DIRECTIONS and kind != "random" else "")
     what += f"-{given['attack']}" if given["attack"] else ""
     files = Outputs(checkpoint, what, given)
+    if given["draws"] and (kind != "random" or given["save_directions"]):
+        raise UsageError("--draws are of random directions: leave out what is said of directions.")
+    page = files.stem.with_suffix(".html")
+    if given["html"]:  # before the work
+        check_page(page, overwrite=given["overwrite"])
+        files.paths.append(page)
     path, others = _networks(checkpoint, given)
     target = Target(say, path, **given)
     attack = target.attack(given["attack"])
@@ -154,7 +162,6 @@ def surface(checkpoint: str, **given: Any) -> int:
     written = files.save(result, picture([result], [target.path.stem]))
     partial.discard()
     if given["html"]:
-        page = files.stem.with_suffix(".html")
         written.append(save_page([result], [target.path.stem], page, overwrite=given["overwrite"]))
     if given["save_directions"]:
         written.append(Path(given["save_directions"]))

@@ -174,14 +174,15 @@ def surface(
     x = x or default_axis(found, 0)
     if len(vectors) == 2 and not draws:
         y = y or default_axis(found, 1)
-    drawn = found.kind in ("random", "gradient", "adversarial")
     record = Record(
         "surface",
         objective.describe(),
         seed,
         directions=found.kind,
-        normalisation=normalisation if drawn else None,
-        one_d=one_d if drawn else None,
+        # Of the directions themselves: those of a file were drawn by other settings.
+        normalisation=found.made.get("normalisation"),
+        one_d=found.made.get("one_d"),
+        orthogonal=found.made.get("orthogonal"),
         direction_digests=[P.digest(d) for d in vectors],
         x=[x.low, x.high, x.points],
         y=[y.low, y.high, y.points] if y else None,

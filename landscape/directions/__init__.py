@@ -23,11 +23,10 @@ class Kind:
 
     summary: str
     others: str = ""
-    normalised: bool = False
 
 
 DIRECTIONS: dict[str, Kind] = {
-    "random": Kind("random, normalised to the weights (Li et al. 2018)", normalised=True),
+    "random": Kind("random, normalised to the weights (Li et al. 2018)"),
     "eigen": Kind("top eigenvectors of the Hessian, unit length"),
     "gradient": Kind("the gradient, unit length; then a random one, orthogonal and as long"),
     "adversarial": Kind("AWP's ascent direction; then a random one, orthogonal and as long"),
@@ -77,11 +76,14 @@ def make(
         return networks.trajectory(theta, others or {}, count)
     if kind == "eigen":
         return Directions(kind, tuple(derivatives.eigen(objective, count, streams=streams)))
+    made = {"normalisation": normalisation, "one_d": one_d, "orthogonal": orthogonal}
     if kind == "random":
         vectors = drawn(count)
-        return Directions(kind, tuple(orthogonalised(vectors) if orthogonal else vectors))
+        vectors = orthogonalised(vectors) if orthogonal else vectors
+        return Directions(kind, tuple(vectors), made=made)
     first = getattr(derivatives, kind)(objective)
     if not P.norm(first) > 0:
         raise UsageError(f"the gradient is zero: there is no {kind} direction.")
     second = [P.scale(P.norm(first) / P.norm(d), d) for d in drawn(count - 1)]
-    return Directions(kind, tuple(orthogonalised([first, *second])))
+    made["orthogonal"] = True
+    return Directions(kind, tuple(orthogonalised([first, *second])), made=made)

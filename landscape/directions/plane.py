@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ class Directions:
         marks: coordinates (x, y) of other networks, by name.
         path: coordinates (steps, 2) of a training, projected onto the plane.
         explained: share of the path's variance along each direction.
+        made: how random ones were drawn: normalisation, one_d, orthogonal.
     """
 
     kind: str
@@ -33,6 +35,7 @@ class Directions:
     marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     path: tuple[tuple[float, float], ...] = ()
     explained: tuple[float, ...] = ()
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a file of tensors and numbers, to draw another network along the same."""
@@ -44,6 +47,7 @@ class Directions:
             "marks": {name: list(at) for name, at in self.marks.items()},
             "path": [list(at) for at in self.path],
             "explained": list(self.explained),
+            "made": dict(self.made),
         }
         return write_payload(path, content, overwrite=overwrite)
 
@@ -64,6 +68,7 @@ class Directions:
             marks={name: (at[0], at[1]) for name, at in content["marks"].items()},
             path=tuple((at[0], at[1]) for at in content["path"]),
             explained=tuple(content["explained"]),
+            made=content["made"],
         )
 
     def like(self, params: Params) -> Directions:
@@ -77,7 +82,7 @@ class Directions:
                     f"the directions are of another architecture ({', '.join(odd[:3])} differ)."
                 )
         vectors = tuple({n: v[n].to(params[n]) for n in params} for v in self.vectors)
-        return Directions(self.kind, vectors, self.marks, self.path, self.explained)
+        return replace(self, vectors=vectors)
 
 
 def orthogonalised(vectors: Sequence[Params]) -> list[Params]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UsageError
-from landscape.files import write_atomic
+from landscape.files import check_writable, write_atomic
 from landscape.plotting.surface import scale
 
 _ABOUT = (
@@ -19,18 +20,21 @@ _ABOUT = (
 )
 
 
+def check_page(path: str | Path, *, overwrite: bool = False) -> None:
+    """Fail before long work rather than after it: without plotly, or where ``path`` is taken."""
+    if importlib.util.find_spec("plotly") is None:
+        raise UsageError("--html needs plotly: pip install 'landscape-diagnostics[html]'.")
+    check_writable(path, overwrite=overwrite)
+
+
 def save_page(
     surfaces: Sequence[Any], labels: Sequence[str], path: str | Path, *, overwrite: bool = False
 ) -> Path:
     """Write the page of one or several planes. Needs plotly, the extra ``html``."""
-    try:
-        from plotly import graph_objects, offline
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        raise UsageError(
-            "--html needs plotly: pip install 'landscape-diagnostics[html]'."
-        ) from error
+    check_page(path, overwrite=overwrite)
     from matplotlib.colors import LogNorm
+    from plotly import graph_objects, offline
+    from plotly.subplots import make_subplots
 
     if any(len(s.y) < 2 or s.draws for s in surfaces):
         raise UsageError("a page to rotate needs surfaces of two dimensions: --grid 41x41.")
