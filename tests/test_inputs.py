@@ -16,7 +16,7 @@ from torch import nn
 
 import landscape as ls
 from landscape.cli import run
-from landscape.diagnostics import input_space
+from landscape.diagnostics import input_hessians
 from landscape.errors import NumericalError, UsageError
 from landscape.plotting import picture
 
@@ -136,7 +136,7 @@ def test_rebatching_changes_nothing(name):
 def test_parts_of_a_batch_change_nothing(monkeypatch):
     model, x, y, _ = make("softplus mlp, large")
     whole = ls.inputs(ls.Objective(model, (x, y)), 5)
-    monkeypatch.setattr(input_space, "MEMORY", 600_000)
+    monkeypatch.setattr(input_hessians, "MEMORY", 600_000)
     assert_allclose(ls.inputs(ls.Objective(model, (x, y)), 5).eigenvalues, whole.eigenvalues)
 
 
@@ -202,7 +202,7 @@ def test_a_constant_network_has_no_slope_and_no_curvature():
 
 def test_unconverged_values_are_flagged(monkeypatch):
     model, x, y, _ = make("softplus mlp, large")
-    monkeypatch.setattr(input_space, "_limit", lambda size, top: top)
+    monkeypatch.setattr(input_hessians, "_limit", lambda size, top: top)
     found = ls.inputs(ls.Objective(model, (x, y)), 3)
     assert not found.trustworthy
     assert not found.converged.all()
@@ -344,7 +344,7 @@ def test_command_refusals_and_exit_code(tmp_path, monkeypatch, capsys, checkpoin
     arguments = ["inputs", str(bare), "--model", "logistic", "--data", "digits"]
     assert run([*arguments, "--activation", "softplus"]) == 2
     assert "--activation rebuilds the architecture" in capsys.readouterr().err
-    monkeypatch.setattr(input_space, "_limit", lambda size, top: top)
+    monkeypatch.setattr(input_hessians, "_limit", lambda size, top: top)
     arguments = ["inputs", str(BUNDLED), "--n-examples", "20", "--top", "3"]
     assert run([*arguments, "--method", "lanczos"]) == 3
     assert "have not converged after 3 products" in capsys.readouterr().err
