@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,21 @@ from benchmarks.timing import interleaved, median, ratio
 from landscape import data, models
 from landscape import params as P
 
+AT_ONCE = 8
 TITLE = "One grid point of a surface"
-COLUMNS = ["network", "data", "loss", "plain loop, s", "grid point / plain loop"]
-REMARK = "A plain loop: θ + x·d written into the model, then one pass over the same batches."
+COLUMNS = [
+    "network",
+    "data",
+    "loss",
+    "plain loop, s",
+    "grid point / plain loop",
+    f"{AT_ONCE} points at once / one by one",
+]
+REMARK = (
+    "A plain loop: θ + x·d written into the model, then one pass over the same batches. Points at "
+    "once: `torch.vmap` over stacked parameters. Surfaces go one by one: what vmap gains on the "
+    "smallest networks is little, it rounds differently, and not every model can be transformed."
+)
 
 
 def rows(quick: bool = False) -> list[list[str]]:
@@ -59,13 +72,36 @@ def _row(
     def point() -> None:
         objective.value(P.axpy(0.5, direction, objective.params))
 
+    steps = [0.1 * i for i in range(AT_ONCE)]
+
+    def by_one() -> torch.Tensor:
+        points = (P.axpy(step, direction, objective.params) for step in steps)
+        return torch.tensor([objective.value(point).loss for point in points])
+
+    def together() -> torch.Tensor:
+        points = [P.axpy(step, direction, objective.params) for step in steps]
+        stacked = {k: torch.stack([point[k] for point in points]) for k in direction}
+        return sum(at_once(stacked, x, y) for x, y in batches) / objective.batches.samples
+
+    @torch.no_grad()
+    @partial(torch.vmap, in_dims=(0, None, None))
+    def at_once(point: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        output = torch.func.functional_call(model, point, (x,))
+        return F.cross_entropy(output, y, reduction="sum")
+
     seconds = interleaved({"plain": plain, "point": point}, repeats=31)
+    gain = "–"
+    if attack is None:
+        torch.testing.assert_close(together(), by_one(), rtol=1e-4, atol=1e-4)
+        both = interleaved({"together": together, "by one": by_one}, repeats=7)
+        gain = f"{ratio(both, 'together', 'by one'):.2f}"
     return [
         name,
         f"{set_name}, {objective.batches.samples}",
         "clean" if attack is None else f"PGD-{attack.steps} at every point",
         f"{median(seconds['plain']):.4f}",
         f"{ratio(seconds, 'point', 'plain'):.3f}",
+        gain,
     ]
 
 

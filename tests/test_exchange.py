@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import xml.etree.ElementTree as ET
 
 import h5py
@@ -117,16 +118,38 @@ def test_the_page_is_self_contained(tmp_path):
 def test_the_page_in_a_browser(tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
     _, path = page(tmp_path)
+    # A browser of the system's, if playwright has downloaded none of its own.
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    own = next(filter(None, found), None)
     with playwright.sync_playwright() as p:
         try:
-            browser = p.chromium.launch(args=["--enable-unsafe-swiftshader"])
+            browser = p.chromium.launch(
+                executable_path=own, args=["--enable-unsafe-swiftshader", "--no-sandbox"]
+            )
         except playwright.Error as error:
             pytest.skip(f"no browser: {str(error).splitlines()[0]}")
         tab = browser.new_page()
-        errors = []
-        tab.on("pageerror", errors.append)
+        problems = []
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        # plotly says so if what it was given makes no sense.
+        tab.on("console", lambda m: "WARN" in m.text and problems.append(m.text))
+        tab.on("request", lambda r: r.url.startswith("http") and problems.append(r.url))
         tab.goto(path.as_uri())
-        tab.wait_for_selector(".gl-container canvas")
-        assert tab.screenshot()
-        assert not errors
+        scene = tab.locator(".gl-container canvas").first
+        scene.wait_for()
+        tab.wait_for_timeout(1000)
+        before = scene.screenshot()
+        box = scene.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x + 150, y + 60, steps=5)
+        tab.mouse.up()
+        tab.wait_for_timeout(1000)
+        assert scene.screenshot() != before  # it has rotated
+        tab.mouse.move(x + 5, y + 5, steps=5)
+        hover = tab.locator(".hovertext").first
+        hover.wait_for(state="attached")
+        assert re.search(r"loss [\d.]+", hover.text_content())
+        assert not problems
         browser.close()

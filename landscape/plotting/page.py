@@ -58,8 +58,8 @@ def save_page(
                 x=surface.x,
                 y=surface.y,
                 z=height,
-                customdata=surface.loss,
-                hovertemplate="(%{x:.3g}, %{y:.3g}): loss %{customdata:.4g}<extra></extra>",
+                hovertext=_hover(surface),
+                hoverinfo="text",
                 colorscale="Viridis",
                 cmin=low,
                 cmax=high,
@@ -88,8 +88,9 @@ def save_page(
     figure.update_scenes(
         xaxis_title="direction 1",
         yaxis_title="direction 2",
-        zaxis={"title": "loss", "tickvals": ticks, "ticktext": text, "range": [low, high]},
+        zaxis={"title": "", "tickvals": ticks, "ticktext": text, "range": [low, high]},
         aspectmode="cube",
+        camera_eye={"x": 1.5, "y": 1.5, "z": 1.0},  # so that tick labels are not cut off
     )
     figure.update_layout(height=650, margin={"l": 0, "r": 0, "t": 40, "b": 0})
     body = offline.plot(figure, output_type="div", include_plotlyjs=False)
@@ -98,7 +99,7 @@ def save_page(
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}: loss surface</title>"
-        "<style>body{font:15px sans-serif;margin:1.5em auto;max-width:1400px;color:#222}</style>"
+        "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;color:#222}</style>"
         f"<script>{offline.get_plotlyjs()}</script></head><body>"
         f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
         f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
@@ -106,3 +107,14 @@ def save_page(
         "</body></html>\n"
     )
     return write_atomic(path, page.encode(), overwrite=overwrite)
+
+
+def _hover(surface: Any) -> np.ndarray:
+    """Written out, since plotly's templates of surfaces know z alone, which may be a logarithm.
+
+    An array of objects: inner lists would become strings.
+    """
+    text = np.empty(surface.loss.shape, dtype=object)
+    for (j, i), loss in np.ndenumerate(surface.loss):
+        text[j, i] = f"({surface.x[i]:.3g}, {surface.y[j]:.3g}): loss {loss:.4g}"
+    return text
