@@ -99,7 +99,8 @@ def save_page(
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}: loss surface</title>"
-        "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;color:#222}</style>"
+        "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;"
+        "color:#222}</style>"
         f"<script>{offline.get_plotlyjs()}</script></head><body>"
         f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
         f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
