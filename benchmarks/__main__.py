@@ -16,7 +16,7 @@ import torch
 from landscape._version import __version__
 
 # In the order of the page.
-BENCHMARKS = ["surface_point", "products", "input_hessian", "trace", "top20"]
+BENCHMARKS = ["surface_point", "attacks", "products", "input_hessian", "trace", "top20"]
 SLOW = ["top20_resnet18", "memory"]
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

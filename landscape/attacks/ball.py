@@ -51,7 +51,7 @@ class Ball:
         if self.norm == "linf":
             return gradient.sign()
         # Scaled first: the square of a tiny float32 gradient underflows.
-        largest = gradient.flatten(1).abs().amax(1).reshape(-1, *[1] * (gradient.ndim - 1))
+        largest = flat(gradient).abs().amax(1).reshape(-1, *[1] * (gradient.ndim - 1))
         scaled = torch.where(largest > 0, gradient / largest.clamp_min(_tiny(gradient)), 0.0)
         return torch.where(largest > 0, scaled / _l2(scaled).clamp_min(_tiny(gradient)), 0.0)
 
@@ -71,8 +71,8 @@ class Ball:
 
     def distance(self, delta: Tensor) -> Tensor:
         """‖δ‖ per sample, shape (B,)."""
-        flat = delta.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+        rows = flat(delta)
+        return rows.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(rows, dim=1)
 
     def _radius(self, like: Tensor, radius: Tensor | None) -> Tensor:
         if radius is None:
@@ -80,8 +80,13 @@ class Ball:
         return radius.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
+def flat(x: Tensor) -> Tensor:
+    """(B, ...) as (B, D); samples that are single numbers, (B,), as (B, 1)."""
+    return x.flatten(1) if x.ndim > 1 else x[:, None]
+
+
 def _l2(x: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    norms = torch.linalg.vector_norm(flat(x), dim=1)
     return norms.reshape(-1, *[1] * (x.ndim - 1))
 
 
