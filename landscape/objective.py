@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
 from landscape.params import Params
 from landscape.random import Streams
+
+T = TypeVar("T")
 
 REFRESH = ("fixed", "each")
 BATCHNORM = ("eval", "reestimate")
@@ -119,7 +121,7 @@ class Objective:
         def add(output: Tensor, y: Tensor) -> None:
             nonlocal classifies
             loss.add_(functional.total(self._loss, output, y))
-            hits = _correct(output, y)
+            hits = classified(output, y)
             if hits is not None:
                 classifies = True
                 correct.add_(hits.sum())
@@ -141,12 +143,21 @@ class Objective:
                     "use reduction='none'."
                 )
             losses.append(values)
-            correct = _correct(output, y)
+            correct = classified(output, y)
             if correct is not None:
                 hits.append(correct)
 
         self._pass(at, collect)
         return torch.cat(losses), torch.cat(hits) if hits else None
+
+    def call(self, body: Callable[[functional.Forward], T]) -> T:
+        """``body(f)`` with f the network as a function of its input, its parameters detached.
+
+        In eval mode, and with the model left untouched: for searches among the inputs.
+        """
+        full = self._full(None)
+        with untouched(self.model):
+            return functional.run(self.model, self._normalised(full), body)
 
     # -- derivatives --------------------------------------------------------------------------
 
@@ -329,7 +340,8 @@ def check_finite(model: nn.Module) -> None:
             )
 
 
-def _correct(output: Tensor, y: Tensor) -> Tensor | None:
+def classified(output: Tensor, y: Tensor) -> Tensor | None:
+    """Whether each sample is classified correctly (B,); None if there are no classes."""
     # A single output has no argmax to compare: integer targets are then numbers to regress on.
     if output.ndim == 2 and output.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point():
         return output.argmax(1) == y

@@ -11,6 +11,7 @@ from landscape.errors import UsageError
 if TYPE_CHECKING:
     from landscape.attacks import Attack
     from landscape.cli.output import Outputs, Say
+    from landscape.cli.resume import Partial
     from landscape.cli.setup import Target
     from landscape.results import Result
 
@@ -44,6 +45,16 @@ def targets(
 
     made = {name: Target(say, path, **given) for name, path in distinct(paths).items()}
     return {name: (target, target.attack(given["attack"])) for name, target in made.items()}
+
+
+def partial(files: Outputs, name: str, count: int, resume: bool, say: Say) -> Partial:
+    """The unfinished result of one of so many checkpoints."""
+    from landscape.cli.resume import Partial
+
+    path = files.path
+    if count > 1:
+        path = path.with_name(f"{path.stem}-{name}{path.suffix}")
+    return Partial(path, resume=resume, say=say)
 
 
 def save(say: Say, files: Outputs, found: Mapping[str, Result]) -> list[Path]:

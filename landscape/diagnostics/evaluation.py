@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from landscape.attacks import Attack
-from landscape.errors import UsageError
+from landscape.attacks.autoattack import AutoAttack
+from landscape.errors import NumericalError, UsageError
+from landscape.functional import Forward
 from landscape.objective import Objective
 from landscape.provenance import Record
 from landscape.results import Result, array, scalar
 
 # Two-sided 95 % normal quantile.
-_Z = 1.959963984540054
+Z = 1.959963984540054
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """Accuracy with its 95 % Wilson interval, and mean loss with its standard error, per attack."""
+    """Accuracy with its 95 % Wilson interval, and mean loss with its standard error, per attack.
+
+    ``worst`` is the accuracy against all of them together: the share of samples that are right
+    under every attack and clean. ``stage`` names the members of AutoAttack, as
+    ``autoattack/apgd-ce``, with the samples that withstood it and those before; its loss is NaN,
+    because its points maximise none.
+    """
 
     kind: ClassVar[str] = "evaluation"
 
@@ -32,6 +43,13 @@ class Evaluation(Result):
     loss: np.ndarray = array("attack", units="nats", label="mean loss")
     loss_standard_error: np.ndarray = array("attack", units="nats")
     correct: np.ndarray = array("attack", "sample")
+    stage: np.ndarray | None = array("stage", label="members of AutoAttack", default=None)
+    stage_correct: np.ndarray | None = array(
+        "stage", "sample", label="withstood it and those before", default=None
+    )
+    worst: float = scalar(units="fraction", label="accuracy against all attacks together")
+    worst_low: float = scalar(units="fraction")
+    worst_high: float = scalar(units="fraction")
     samples: int = scalar()
     classes: int = scalar()
 
@@ -46,11 +64,29 @@ class Evaluation(Result):
         clean = np.flatnonzero(self.attack == "clean")
         return bool(len(clean)) and bool(self.accuracy_low[clean[0]] <= 1.5 / self.classes)
 
+    @property
+    def asked(self) -> list[str]:
+        """The attacks that were asked for; an interrupted evaluation holds the first of them."""
+        return list(self.provenance.settings["attacks"])
+
+    def outcome(self, attack: str) -> np.ndarray:
+        """Which samples are right under an attack, shape (N,), bool."""
+        return np.asarray(self.correct[list(self.attack).index(attack)], dtype=bool)
+
+    def stages(self) -> dict[str, np.ndarray]:
+        """The samples that withstood each member of AutoAttack and those before it, by name."""
+        if self.stage is None or self.stage_correct is None:
+            return {}
+        rows = np.asarray(self.stage_correct, dtype=bool)
+        return dict(zip(map(str, self.stage), rows, strict=True))
+
 
 def evaluate(
     objective: Objective,
-    attacks: Mapping[str, Attack | None] | None = None,
+    attacks: Mapping[str, Attack | AutoAttack | None] | None = None,
     *,
+    resume: Evaluation | None = None,
+    save: Callable[[Evaluation], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Accuracy and loss of a classifier on clean data and under each attack.
@@ -58,52 +94,63 @@ def evaluate(
     Args:
         objective: gives model, data, loss and seed; its own attack is not used.
         attacks: by name, ``None`` meaning clean; ``clean`` is always measured first.
-        progress: called as (attacks done, attacks).
+        resume: an earlier evaluation with the same settings that was interrupted; its attacks,
+            and members of AutoAttack, are not run again.
+        save: called with the evaluation so far after every attack and member.
+        progress: called as (passes done, passes at most).
 
     Intervals are Wilson's at 95 % (Wilson 1927). Cost: one forward pass, plus one forward and
-    backward pass per attack step and restart. When it lies: robust accuracy is an upper bound,
-    since a stronger attack may find more.
+    backward pass per attack step, restart and target; AutoAttack up to 13,000 forward passes,
+    fewer as samples fall. All the data are held in memory for AutoAttack.
+
+    When it lies: robust accuracy is an upper bound, since a stronger attack may find more; see
+    ``masking``. A prediction whose loss is NaN counts as wrong under attack, and is refused on
+    clean data. With eps 0 every attack gives the clean accuracy, but for rounding.
     """
-    named: dict[str, Attack | None] = {"clean": None, **(attacks or {})}
+    named: dict[str, Attack | AutoAttack | None] = {"clean": None, **(attacks or {})}
     record = Record(
         "evaluate",
         objective.describe(),
         objective.seed,
         attacks={name: a.describe() if a else None for name, a in named.items()},
     )
-    rows: list[dict[str, Any]] = []
-    correct = []
-    for done, attack in enumerate(named.values()):
-        losses, hits = objective.with_attack(attack).per_sample()
-        if hits is None:
-            raise UsageError(
-                "accuracy needs a classifier: outputs (B, C) and integer targets (B,)."
-            )
-        n, right = len(hits), int(hits.sum())
-        low, high = wilson(right, n)
-        rows.append(
-            {
-                "accuracy": right / n,
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "loss": float(losses.double().mean()),
-                "loss_standard_error": float(losses.double().std()) / math.sqrt(n)
-                if n > 1
-                else math.inf,
-            }
-        )
-        correct.append(hits.cpu().numpy())
+    if any(isinstance(a, Attack) and a.steps for a in named.values()):
+        _check_differentiable(objective)
+    rows = _Rows(objective, record, resume)
+    total = sum(passes(a, objective) for a in named.values())
+    done = 0
+
+    def keep() -> None:
+        if save is not None:
+            save(rows.result())
+
+    for name, attack in named.items():
+        budget = passes(attack, objective)
+        if name not in rows.found:
+            if isinstance(attack, AutoAttack):
+
+                def spent(passes: float, before: int = done) -> None:
+                    if progress is not None:
+                        progress(before + int(passes), total)
+
+                rows.add(name, None, _autoattack(objective, attack, name, rows, spent, keep))
+            else:
+                rows.add(name, *_outcome(objective, attack))
+            keep()
+        done += budget
         if progress is not None:
-            progress(done + 1, len(named))
-    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    return Evaluation(
-        provenance=record.finish(),
-        attack=np.array(list(named)),
-        correct=np.stack(correct),
-        samples=objective.batches.samples,
-        classes=objective.outputs,
-        **columns,
-    )
+            progress(done, total)
+    return rows.result()
+
+
+def passes(attack: Attack | AutoAttack | None, objective: Objective) -> int:
+    """At most so many passes over the data, forward or backward."""
+    if attack is None:
+        return 1
+    if isinstance(attack, AutoAttack):
+        return sum(attack.members(objective.outputs, _shape(objective)).values())
+    targets = max(1, len(getattr(attack, "targets", ())))
+    return attack.restarts * targets * (3 * attack.steps + 2)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -113,7 +160,140 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     [0.5958, 0.9821]
     """
     p = successes / n
-    centre = p + _Z**2 / (2 * n)
-    half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
+    centre = p + Z**2 / (2 * n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    scale = 1 + Z**2 / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+# -- inside ---------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """What has been found so far, and the result it makes."""
+
+    def __init__(self, objective: Objective, record: Record, resume: Evaluation | None) -> None:
+        self._objective, self._record, self._earlier = objective, record, 0.0
+        # Loss, its standard error, and who was right.
+        self.found: dict[str, tuple[float, float, np.ndarray]] = {}
+        self.stages: dict[str, np.ndarray] = {}
+        if resume is None:
+            return
+        record.check_same(resume.provenance)
+        self._earlier = resume.provenance.wall_time
+        columns = (resume.loss, resume.loss_standard_error, resume.correct)
+        for name, loss, error, hits in zip(resume.attack, *columns, strict=True):
+            self.found[str(name)] = float(loss), float(error), np.asarray(hits, dtype=bool)
+        self.stages = resume.stages()
+
+    def add(self, name: str, losses: Tensor | None, hits: np.ndarray) -> None:
+        mean = error = math.nan
+        if losses is not None:
+            mean = float(losses.double().mean())
+            n = len(losses)
+            error = float(losses.double().std()) / math.sqrt(n) if n > 1 else math.inf
+        self.found[name] = mean, error, hits
+
+    def result(self) -> Evaluation:
+        loss, errors, correct = zip(*self.found.values(), strict=True)
+        n = self._objective.batches.samples
+        counts = [int(hits.sum()) for hits in correct]
+        bounds = np.array([wilson(right, n) for right in counts])
+        worst = int(np.logical_and.reduce(correct).sum())
+        low, high = wilson(worst, n)
+        return Evaluation(
+            provenance=self._record.finish(earlier=self._earlier),
+            attack=np.array(list(self.found)),
+            accuracy=np.array(counts) / n,
+            accuracy_low=bounds[:, 0],
+            accuracy_high=bounds[:, 1],
+            loss=np.array(loss),
+            loss_standard_error=np.array(errors),
+            correct=np.stack(correct),
+            stage=np.array(list(self.stages)) if self.stages else None,
+            stage_correct=np.stack(list(self.stages.values())) if self.stages else None,
+            worst=worst / n,
+            worst_low=low,
+            worst_high=high,
+            samples=n,
+            classes=self._objective.outputs,
+        )
+
+
+def _outcome(objective: Objective, attack: Attack | None) -> tuple[Tensor, np.ndarray]:
+    losses, hits = objective.with_attack(attack).per_sample()
+    if hits is None:
+        raise UsageError("accuracy needs a classifier: outputs (B, C) and integer targets (B,).")
+    nothing = losses.isnan()
+    if attack is None and bool(nothing.any()):
+        raise NumericalError(
+            f"the loss of {int(nothing.sum())} of {len(losses)} clean samples is NaN: the model's "
+            "outputs there are NaN or infinite."
+        )
+    # The argmax of NaN logits is an index like any other.
+    return losses, (hits & ~nothing).cpu().numpy()
+
+
+def _autoattack(
+    objective: Objective,
+    attack: AutoAttack,
+    name: str,
+    rows: _Rows,
+    spent: Callable[[float], None],
+    keep: Callable[[], None],
+) -> np.ndarray:
+    """Which samples withstand all members, each of which goes on from those before it.
+
+    ``spent`` is told of the passes over the data so far, those of this attack alone; ``keep`` is
+    called after every member.
+    """
+    robust = rows.found["clean"][2]
+    x, y = (torch.cat([pair[i].cpu() for pair in objective.batches]) for i in (0, 1))
+    base = 0
+    for member, limit in attack.members(objective.outputs, x.shape[1:]).items():
+        key = f"{name}/{member}"
+        if key not in rows.stages:
+            left = np.flatnonzero(robust)
+            # Of a member's calls each is for one batch of the samples that are left.
+            share = len(left) / len(x) / max(1, math.ceil(len(left) / attack.batch_size))
+
+            def called(calls: int, base: int = base, end: int = limit, each: float = share) -> None:
+                spent(base + min(end, calls * each))
+
+            robust = robust.copy()
+            if len(left):
+                search = partial(
+                    attack.run,
+                    member=member,
+                    x=x[left],
+                    y=y[left],
+                    classes=objective.outputs,
+                    seed=objective.seed,
+                    device=objective.device,
+                    dtype=objective.dtype,
+                    called=called,
+                )
+                robust[left] = objective.call(search)[1].numpy()
+            rows.stages[key] = robust
+            keep()
+        robust = rows.stages[key]
+        base += limit
+    return robust
+
+
+def _check_differentiable(objective: Objective) -> None:
+    x = next(iter(objective.batches))[0][:1]
+
+    def connected(forward: Forward) -> bool:
+        with torch.enable_grad():
+            return forward(x.clone().requires_grad_()).requires_grad
+
+    if x.is_floating_point() and not objective.call(connected):
+        raise UsageError(
+            "the model's outputs have no gradient in its inputs (a cast or .detach() on the way?), "
+            "so gradient attacks can't run: AutoAttack can, whose Square needs none."
+        )
+
+
+def _shape(objective: Objective) -> torch.Size:
+    return next(iter(objective.batches))[0].shape[1:]
