@@ -124,7 +124,7 @@ def _compare(term: Term, vectors: Tensor) -> tuple[float | None, bool]:
     """
     v = vectors.to(term.x)
     x, output, gradient = _forward(term, graph=True)
-    jacobian = _jacobian(output, x)
+    jacobian = output_jacobian(output, x)
     factor = _factor(jacobian, output)
     true = _product(gradient, x)(v)
     form = torch.einsum("bcd,bc->bd", factor, torch.einsum("bcd,bd->bc", factor, v))
@@ -145,7 +145,7 @@ def measure(term: Term, method: str, top: int, streams: Streams, first: int, bat
     x, output, gradient = _forward(term, graph=method != "exact")
     _check(gradient, batch)
     if method == "exact":
-        factor = _factor(_jacobian(output, x), output)
+        factor = _factor(output_jacobian(output, x), output)
         _check(factor, batch)
         values = _exact(factor, top)
         products = output.shape[1] + 1
@@ -181,7 +181,7 @@ def _forward(term: Term, *, graph: bool) -> tuple[Tensor, Tensor, Tensor]:
     return x, output, gradient
 
 
-def _jacobian(output: Tensor, x: Tensor) -> Tensor:
+def output_jacobian(output: Tensor, x: Tensor) -> Tensor:
     """∂f_c(x_b) / ∂x_b, shape (B, C, d): one backward pass per class."""
     if not output.requires_grad:
         return torch.zeros(len(x), output.shape[1], x[0].numel(), dtype=x.dtype, device=x.device)

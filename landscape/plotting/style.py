@@ -81,7 +81,16 @@ def panel(width: float = COLUMN, ratio: float = 0.75) -> tuple[Any, Any]:
 def log_y(ax: Any) -> None:
     """A logarithmic y-axis with plain numbers, of which there are some even within a decade."""
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
+    _plain_numbers(ax.yaxis, *ax.get_ylim())
+
+
+def log_x(ax: Any) -> None:
+    """The same for the x-axis."""
+    ax.set_xscale("log")
+    _plain_numbers(ax.xaxis, *ax.get_xlim())
+
+
+def _plain_numbers(axis: Any, low: float, high: float) -> None:
     few_decades = high / low < 1000
 
     def plain(value: float, _: Any = None) -> str:
@@ -89,8 +98,8 @@ def log_y(ax: Any) -> None:
         shown = np.isclose(mantissa, (1, 2, 5)).any() if few_decades else np.isclose(mantissa, 1)
         return f"{value:g}" if shown else ""
 
-    ax.yaxis.set_major_formatter(plain)
-    ax.yaxis.set_minor_formatter(plain)
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(plain)
 
 
 def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
