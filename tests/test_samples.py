@@ -265,14 +265,14 @@ def test_spearman_against_scipy():
     b = a + rng.standard_normal(40)
     b[3] = np.nan
     use = np.arange(40) != 3
-    found = S._spearman(b, a)
+    found = S.spearman(b, a)
     rho = scipy.stats.spearmanr(a[use], b[use]).statistic
     assert found.samples == 39
     assert_allclose(found.value, rho)
     assert_allclose(found.standard_error, (1 - rho**2) * ((1 + rho**2 / 2) / 36) ** 0.5)
-    assert S._spearman(a**3, a).value == pytest.approx(1)
-    assert np.isnan(S._spearman(np.ones(9), np.arange(9.0)).value)
-    assert S._spearman(np.arange(3.0), np.arange(3.0)).standard_error == np.inf
+    assert S.spearman(a**3, a).value == pytest.approx(1)
+    assert np.isnan(S.spearman(np.ones(9), np.arange(9.0)).value)
+    assert S.spearman(np.arange(3.0), np.arange(3.0)).standard_error == np.inf
 
 
 def test_spearmans_standard_error_is_that_of_repeated_samples():
@@ -280,7 +280,7 @@ def test_spearmans_standard_error_is_that_of_repeated_samples():
     found = []
     for _ in range(2000):
         a = rng.standard_normal(100)
-        found.append(S._spearman(a + rng.standard_normal(100), a))
+        found.append(S.spearman(a + rng.standard_normal(100), a))
     spread = np.std([e.value for e in found])
     claimed = np.mean([e.standard_error for e in found])
     assert claimed == pytest.approx(spread, rel=0.1)

@@ -117,6 +117,7 @@ def target(split: str, several: bool = False) -> Callable[[Command], Command]:
         click.option("--data-dir", type=click.Path(), help="Where data sets lie."),
         click.option("--split", default=split, show_default=True, help="train, val or test."),
         click.option("--n-examples", type=int, help="Use a balanced subset of so many examples."),
+        subset,
         click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True),
         click.option(
             "--normalize",
@@ -161,6 +162,15 @@ def attack_options(multiple: bool = False) -> Callable[[Command], Command]:
 
 def seed(command: Command) -> Command:
     return click.option("--seed", type=int, default=0, show_default=True)(command)
+
+
+def subset(command: Command) -> Command:
+    """The easiest, hardest or random samples of every class."""
+    return click.option(
+        "--subset",
+        metavar="KIND:N[@RUN]",
+        help="easiest:N@RUN or hardest:N@RUN by the sample losses of RUN; random:N[@SEED].",
+    )(command)
 
 
 def memory(command: Command) -> Command:

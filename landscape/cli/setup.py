@@ -10,7 +10,7 @@ import torch
 
 from landscape import attacks, checkpoints, models
 from landscape import data as datasets
-from landscape.attacks import Attack
+from landscape.attacks import Attack, Ball
 from landscape.checkpoints import Checkpoint
 from landscape.cli.output import Say
 from landscape.diagnostics import Evaluation, evaluate
@@ -18,6 +18,7 @@ from landscape.diagnostics.eigenvalues import random_loss
 from landscape.errors import UsageError
 from landscape.objective import Objective
 from landscape.results import Estimate
+from landscape.training.subsets import Subset
 
 
 class Target:
@@ -38,6 +39,8 @@ class Target:
             seed=self.seed,
             **data_options,
         )
+        if options.get("subset"):
+            self.data = Subset.parse(options["subset"]).of(self.data)
         self.data_name = data_name
         self.spec = _model_spec(self.checkpoint, self.data, options)
         model = self.checkpoint.into(self.spec.build(seed=0))
@@ -60,27 +63,40 @@ class Target:
             batch_size=self.batch_size,
         )
 
-    def attack(self, name: str | None, *, eps: float | None = None) -> Attack | None:
-        """The attack of a name; ε and norm default to those the checkpoint was trained with."""
+    def ball(self, *, eps: float | None = None) -> Ball | None:
+        """--norm and --eps, by default those of the training; None where neither has a radius."""
+        # The attack that the training itself was judged by.
+        trained = (self.checkpoint.method.get("config") or {}).get("evaluation") or {}
+        for radius in (eps, self._given["eps"], trained.get("eps")):
+            if radius is not None:
+                return Ball(self._given["norm"] or trained.get("norm") or "linf", radius)
+        return None
+
+    def attack(
+        self, name: str | None, *, eps: float | None = None, ball_alone: bool = False
+    ) -> Attack | None:
+        """The attack of a name, in the ball of ``ball``.
+
+        ``ball_alone``: --norm and --eps have a use without an attack.
+        """
         asked = {key: self._given[key] for key in ("norm", "eps", "alpha", "steps", "restarts")}
-        asked["eps"] = asked["eps"] if eps is None else eps
         if name is None:
             for key, value in asked.items():
+                if ball_alone and key in ("norm", "eps"):
+                    continue
                 if value is not None:
                     raise UsageError(f"--{key} needs an attack: add --attack pgd-10, for example.")
             return None
-        # The attack that the training itself was judged by.
-        trained = (self.checkpoint.method.get("config") or {}).get("evaluation") or {}
-        eps = trained.get("eps") if asked["eps"] is None else asked["eps"]
-        if eps is None:
+        ball = self.ball(eps=eps)
+        if ball is None:
             raise UsageError(
                 f"--attack {name} needs a radius, and this checkpoint was not trained with one: "
                 "add --eps, for example --eps 8/255."
             )
         return attacks.attack(
             name,
-            eps=eps,
-            norm=asked["norm"] or trained.get("norm") or "linf",
+            eps=ball.radius,
+            norm=ball.norm,
             step_size=asked["alpha"],
             steps=asked["steps"],
             restarts=asked["restarts"],

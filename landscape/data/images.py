@@ -162,6 +162,18 @@ class ImageData(Dataset[tuple[Tensor, Tensor]]):
             )
         return self._read(slice(None))
 
+    def take(self, rows: np.ndarray) -> ImageData:
+        """The examples at ``rows``, in that order."""
+        where = torch.from_numpy(rows)
+        return ImageData(
+            self.name,
+            self.split,
+            self.images.take(rows),
+            self.labels[where],
+            self.indices[where],
+            self.classes,
+        )
+
     def batches(self, batch_size: int) -> Batches:
         """Re-iterable (x, y) batches in the fixed order; the last may be smaller."""
         return Batches(self, batch_size)

@@ -78,6 +78,23 @@ def subset(labels: np.ndarray, n_examples: int, seed: int) -> np.ndarray:
     return np.sort(shuffled[_first_of_each(labels[shuffled], quotas)])
 
 
+def extremes(labels: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
+    """Sorted positions of ``size`` with the highest scores, equally many of every class.
+
+    The remainder of an uneven division goes to the lower classes, ties to the lower position.
+    """
+    counts = np.bincount(labels)
+    quotas = balanced(np.full_like(counts, size), size)
+    if size < 1 or (counts < quotas).any():
+        least = int(counts.argmin())
+        raise UsageError(
+            f"a class-balanced subset of {size}: sizes lie in 1..{counts[least] * len(counts)}, as "
+            f"class {least} has {counts[least]} of the {len(labels)} examples."
+        )
+    ordered = np.argsort(-scores, kind="stable")
+    return np.sort(ordered[_first_of_each(labels[ordered], quotas)])
+
+
 def _first_of_each(labels: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     """Mask of the first ``quotas[c]`` entries of every class c."""
     chosen = np.zeros(len(labels), dtype=bool)

@@ -197,7 +197,7 @@ def sample_curvature(
         tops = top_eigenvalues(
             samples, tol=tol, limit=max_products, streams=Streams(seed, "samples"), report=report
         )
-        correlations = [[_spearman(row, tops.values) for row in rows] for rows in scores]
+        correlations = [[spearman(row, tops.values) for row in rows] for rows in scores]
         found = {
             "lambda_max": tops.values,
             "residuals": tops.residuals,
@@ -208,7 +208,7 @@ def sample_curvature(
             "spearman_standard_error": np.array(
                 [[e.standard_error for e in row] for row in correlations]
             ),
-            "spearman_loss": _spearman(measured[0].loss, tops.values),
+            "spearman_loss": spearman(measured[0].loss, tops.values),
         }
     return SampleCurvature(
         provenance=record.finish(),
@@ -310,7 +310,7 @@ def _measure(samples: Samples, size: int, alpha: float, report: Callable[[int], 
     return Probes(*(torch.cat(c).double().cpu().numpy() for c in zip(*columns, strict=True)))
 
 
-def _spearman(score: np.ndarray, truth: np.ndarray) -> Estimate:
+def spearman(score: np.ndarray, truth: np.ndarray) -> Estimate:
     """Spearman's ρ over the samples that have a score; NaN where one of the two is constant."""
     use = np.isfinite(score) & np.isfinite(truth)
     n = int(use.sum())

@@ -16,6 +16,7 @@ from landscape.data import augmentation, entry_of
 from landscape.errors import UsageError
 from landscape.models import ModelSpec
 from landscape.training.plan import Plan
+from landscape.training.subsets import Subset
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TrainConfig:
         data: a row of ``landscape.data.DATASETS`` or ``package.module:factory``; its splits
             train, val and test are used. data_options: of ``landscape.data.load``.
         n_examples: how many of the training split, ``None`` for all.
+        subset: of these, the easiest, hardest or random ones: ``easiest:1000@RUN``.
         augmentation: a row of ``landscape.data.AUGMENTATIONS``.
         evaluation: attack on the saved weights, on the validation and the test split.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; not part of what identifies a run.
@@ -37,6 +39,7 @@ class TrainConfig:
     plan: Plan
     data_options: Mapping[str, Any] = field(default_factory=dict)
     n_examples: int | None = None
+    subset: Subset | str | None = None
     augmentation: str = "none"
     evaluation: Attack | None = None
     device: str = "auto"
@@ -47,6 +50,10 @@ class TrainConfig:
             raise UsageError(f"unknown device '{self.device}': expected auto, cpu, cuda or cuda:N.")
         if self.n_examples is not None and self.n_examples < 1:
             raise UsageError(f"n_examples must be at least 1, got {self.n_examples}.")
+        if isinstance(self.subset, str):
+            object.__setattr__(self, "subset", Subset.parse(self.subset))
+        if self.subset is not None and ":" in self.data:
+            raise UsageError("a subset needs a data set by name, not one from a factory.")
         if ":" not in self.data:
             entry = entry_of(self.data)
             missing = {"train", "val", "test"} - set(entry.splits)
@@ -66,11 +73,19 @@ class TrainConfig:
             "model": self.model.to_dict(),
             "data": {"name": self.data, "options": dict(self.data_options)},
             "n_examples": self.n_examples,
+            # Only if there is one: a run of all the data has the same digest as ever.
+            **({"subset": self.chosen.describe()} if self.chosen else {}),
             "augmentation": self.augmentation,
             **self.plan.to_dict(),
             "evaluation": self.evaluation.describe() if self.evaluation else None,
             "device": self.device,
         }
+
+    @property
+    def chosen(self) -> Subset | None:
+        """``subset``, which is never text once the configuration is made."""
+        assert not isinstance(self.subset, str)
+        return self.subset
 
     @property
     def digest(self) -> str:
@@ -92,6 +107,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what may differ when a run is continued elsewhere, as JSON has it."""
     kept: dict[str, Any] = json.loads(json.dumps(config))
     kept.pop("device", None)
+    kept.get("subset", {}).pop("source", None)  # a folder may be moved; its digest stays
     return kept
 
 
