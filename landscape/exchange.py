@@ -1,8 +1,15 @@
-"""Surfaces in the formats of other programs: loss-landscape's HDF5 and ParaView's .vts."""
+"""Results in the formats of other programs.
+
+Surfaces as loss-landscape's HDF5 and ParaView's .vts, tracks as TensorBoard's event files.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -10,9 +17,12 @@ import h5py
 import numpy as np
 
 from landscape.diagnostics import Surface
-from landscape.errors import DataError, UsageError
-from landscape.files import write_atomic
+from landscape.errors import DataError, OutputError, UsageError
+from landscape.files import check_writable, write_atomic
 from landscape.provenance import Record
+from landscape.tracking import Track
+from landscape.tracking.minibatches import COLUMNS
+from landscape.tracking.track import NOISE
 
 # What tomgoldstein/loss-landscape writes where nothing was computed.
 _UNFILLED = -1.0
@@ -125,3 +135,66 @@ def _array(name: str, values: np.ndarray, components: int = 1) -> str:
         f'<DataArray type="Float64" Name={quoteattr(name)} NumberOfComponents="{components}" '
         f'format="ascii">{numbers}</DataArray>\n'
     )
+
+
+# What TensorBoard looks for in a folder.
+_EVENTS = "events.out.tfevents.*"
+
+
+def write_tensorboard(track: Track, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a track as an event file that TensorBoard shows: ``tensorboard --logdir FOLDER``.
+
+    ``minibatch/...`` and ``noise/...`` against the update, ``diagnostic/...`` against the epoch,
+    with their errors under ``noise_standard_error/...`` and ``diagnostic_error/...``; the
+    histogram of ``samples/loss`` at every epoch; and the ``provenance`` as text. What is not
+    finite is left out. The numbers are stored in float32; wall times are those of the export.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "TensorBoard's files need its package: pip install "
+            "'landscape-diagnostics[tensorboard]'."
+        ) from error
+    folder = Path(folder)
+    check_writable(folder / "events", overwrite=True)
+    old = list(folder.glob(_EVENTS))
+    if old and not overwrite:
+        raise OutputError(
+            f"{folder} holds TensorBoard events: pass --overwrite to replace them, or another "
+            "--out."
+        )
+    # Beside its final place, so that TensorBoard never sees a part of it.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
+        with SummaryWriter(aside) as writer:
+            for tag, steps, values in _series(track):
+                for step, value in zip(steps, values, strict=True):
+                    if np.isfinite(value):
+                        writer.add_scalar(tag, float(value), int(step))
+            if track.epoch is not None and track.sample_loss is not None:
+                for step, losses in zip(track.epoch, track.sample_loss, strict=True):
+                    if np.isfinite(losses).any():
+                        writer.add_histogram("samples/loss", losses[np.isfinite(losses)], step)
+            writer.add_text("provenance", json.dumps(track.provenance.to_dict()))
+        (made,) = Path(aside).glob(_EVENTS)
+        for path in old:
+            path.unlink()
+        os.replace(made, folder / made.name)
+    return folder / made.name
+
+
+def _series(track: Track) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Tag, steps and values of every scalar of a track."""
+    for name in COLUMNS:
+        if name not in ("update", "window"):
+            yield f"minibatch/{name}", track.update, getattr(track, name)
+    if track.block_update is not None:
+        for name in NOISE:
+            yield f"noise/{name}", track.block_update, getattr(track, name)
+            errors = getattr(track, f"{name}_standard_error")
+            yield f"noise_standard_error/{name}", track.block_update, errors
+    if track.diagnostic is not None and track.measured_epoch is not None:
+        for name in map(str, track.diagnostic):
+            values, errors = track.measured(name)
+            yield f"diagnostic/{name}", track.measured_epoch, values
+            yield f"diagnostic_error/{name}", track.measured_epoch, errors

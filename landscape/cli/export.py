@@ -12,17 +12,20 @@ from landscape.cli import options
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["goldstein", "vts", "landscape"]),
+    type=click.Choice(["goldstein", "vts", "landscape", "tensorboard"]),
     required=True,
-    help="goldstein: HDF5 of tomgoldstein/loss-landscape; vts: ParaView; landscape: back again.",
+    help="goldstein: HDF5 of tomgoldstein/loss-landscape; vts: ParaView; landscape: back again; "
+    "tensorboard: event file of a training's track.h5.",
 )
 @click.option(
-    "--out", type=click.Path(), help="Default: FILE-goldstein.h5, FILE.vts or FILE-landscape.h5."
+    "--out",
+    type=click.Path(),
+    help="Default: FILE-goldstein.h5, FILE.vts, FILE-landscape.h5 or the folder FILE-tensorboard.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.verbosity
 def export(file: str, **given: Any) -> None:
-    """Surfaces to and from the formats of other programs."""
+    """Surfaces to and from the formats of other programs, tracks to TensorBoard."""
     from pathlib import Path
 
     from landscape import exchange
@@ -31,15 +34,20 @@ def export(file: str, **given: Any) -> None:
     from landscape.results import load
 
     form, stem = given["form"], Path(file).with_suffix("")
-    ending = {"vts": ".vts", "goldstein": "-goldstein.h5", "landscape": "-landscape.h5"}[form]
+    ending = ".vts" if form == "vts" else f"-{form}" + ".h5" * (form != "tensorboard")
     out = Path(given["out"] or f"{stem}{ending}")
     overwrite = given["overwrite"]
     if form == "landscape":
         written = exchange.read_goldstein(file).save(out, overwrite=overwrite)
     else:
-        surface: Any = load(file)
-        if surface.kind != "surface":
-            raise UsageError(f"{file} holds a {surface.kind}: only surfaces are exported.")
-        write = exchange.write_vts if form == "vts" else exchange.write_goldstein
-        written = write(surface, out, overwrite=overwrite)
+        result: Any = load(file)
+        kind = "track" if form == "tensorboard" else "surface"
+        if result.kind != kind:
+            raise UsageError(f"{file} holds a {result.kind}: --to {form} takes a {kind}.")
+        write: Any = {
+            "goldstein": exchange.write_goldstein,
+            "vts": exchange.write_vts,
+            "tensorboard": exchange.write_tensorboard,
+        }[form]
+        written = write(result, out, overwrite=overwrite)
     Say(**given).files([written])

@@ -26,9 +26,12 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
 
     say = Say(**given)
     by_kind: dict[str, list[tuple[str, Any]]] = {}
-    for name in files:
+    stems = [Path(name).stem for name in files]
+    for name, own in zip(files, stems, strict=True):
+        if stems.count(own) > 1:  # track.h5 of several runs
+            own = Path(name).resolve().parent.name
         for group, result in load_all(name).items():
-            label = Path(name).stem if group == "/" else group.split("/")[0]
+            label = own if group == "/" else group.split("/")[0]
             by_kind.setdefault(result.kind, []).append((label, result))
     drawable = {kind: found for kind, found in by_kind.items() if kind in PICTURES}
     if not drawable:

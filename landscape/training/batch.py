@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from landscape.random import Streams
+from landscape.training.samples import View
 
 
 @dataclass(eq=False)
@@ -24,6 +26,10 @@ class Batch:
         rows: position of every sample in the training data, (B,), on the CPU.
         time: epochs done, at the middle of this update: 2.5 is half-way through the third.
         memory: tensors that parts keep from one update to the next; saved with the training.
+        epochs: of the whole run.
+        population: samples of the training data, N: what ``rows`` count into.
+        view: how x was augmented, ``None`` if unknown.
+        shared: what one part leaves for another within this update.
     """
 
     model: nn.Module
@@ -34,6 +40,10 @@ class Batch:
     rows: Tensor
     time: float
     memory: dict[str, Tensor]
+    epochs: int = 1
+    population: int = 0
+    view: View | None = None
+    shared: dict[str, Tensor] = field(default_factory=dict)
     adversarial: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +54,18 @@ class Batch:
     def clean_logits(self) -> Tensor:
         """f(x), with a graph."""
         return self.model(self.x)
+
+    @property
+    def known_clean_logits(self) -> Tensor | None:
+        """f(x) if a part has asked for it besides f(x'), else None."""
+        return None if self.perturb is None else self.__dict__.get("clean_logits")
+
+    def again(self) -> Batch:
+        """The same inputs, clean and adversarial, with outputs to be computed anew."""
+        other = copy.copy(self)
+        for name in ("clean_logits", "adversarial_logits"):
+            other.__dict__.pop(name, None)
+        return other
 
     @cached_property
     def adversarial_logits(self) -> Tensor:

@@ -5,6 +5,7 @@ last.pt    the training after its last finished epoch, from which it continues
 best.pt    checkpoint of the epoch of highest validation accuracy so far
 final.pt   checkpoint of the last epoch; there once the run is finished
 history.h5 one row per finished epoch
+track.h5   with ``track``: what was recorded along the training
 epochs/    with ``keep_every``: checkpoints of the initial network and of every so many epochs
 ========== ===================================================================
 """
@@ -17,11 +18,13 @@ from typing import Any
 from landscape import checkpoints
 from landscape.checkpoints import Checkpoint, read_payload, write_payload
 from landscape.errors import CheckpointError, OutputError, UsageError
+from landscape.results import load
+from landscape.tracking import Tracking
 from landscape.training.config import TrainConfig, differences
 from landscape.training.state import State
 
 CHECKPOINTS = ("best.pt", "final.pt")
-FILES = ("last.pt", *CHECKPOINTS, "history.h5")
+FILES = ("last.pt", *CHECKPOINTS, "history.h5", "track.h5")
 EPOCHS = "epochs"
 FORMAT, VERSION = "landscape-training", 1
 
@@ -98,4 +101,22 @@ def _check_same(out: Path, old: dict[str, Any] | None, config: TrainConfig) -> N
         raise UsageError(
             f"{out} holds a training of another configuration ({'; '.join(changed)}): "
             "pass --overwrite to start over, or another --out."
+        )
+
+
+def check_track(out: Path, track: Tracking) -> None:
+    """Refuse to return a finished run as tracked if it wasn't, or not like this."""
+    path = out / "track.h5"
+    if not path.exists():
+        raise UsageError(
+            f"{out} holds a finished training that was not tracked: pass --overwrite to train "
+            "again, or leave --track out."
+        )
+    provenance, wanted = load(path).provenance, track.describe()
+    made = {**provenance.settings, "seed": provenance.seed}
+    changed = [name for name in wanted if made.get(name) != wanted[name]]
+    if changed:
+        raise UsageError(
+            f"{out} holds a finished training that was tracked with other settings "
+            f"({', '.join(changed)} differ): pass --overwrite to train again."
         )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from landscape.attacks import Attack
 from landscape.errors import NumericalError, UsageError
 from landscape.random import Streams, seeded
+from landscape.tracking import Tracker
 from landscape.training.batch import Batch
-from landscape.training.network import check_classifier, restored_flags
+from landscape.training.network import check_classifier, exchanged, restored_flags
 from landscape.training.plan import Plan
 from landscape.training.samples import Augment, Samples
 from landscape.training.state import State
@@ -32,8 +35,11 @@ def fit(
     progress: Progress | None = None,
     state: State | None = None,
     save: Callable[[State], None] | None = None,
+    tracker: Tracker | None = None,
 ) -> State:
     """Train ``model`` in place on its device; afterwards it holds the last epoch's weights.
+
+    With an averaging method it holds their mean.
 
     An epoch's random numbers depend on (seed, epoch) alone, so continuing from the state of
     epoch k gives what an uninterrupted run gives: on a CPU, bit for bit. torch's global random
@@ -48,6 +54,9 @@ def fit(
             from 1, metrics being means over the epoch so far; after the epoch's last batch once
             more, with the whole row of the history.
         state: to continue from. save: receives the state after every epoch, before ``progress``.
+        tracker: records the training and changes nothing about it. Its content is part of the
+            state, so that a continued training has the same track as an uninterrupted one. What
+            it measures between epochs is not in the history's ``seconds``.
 
     Cost: ``plan.method.passes`` per update, and the validation. Raises ``NumericalError`` if the
     loss or the weights stop being finite.
@@ -73,22 +82,58 @@ def fit(
         model.load_state_dict(state.weights)
         optimiser.load_state_dict(state.optimiser)
     memory = {name: t.to(samples.device, copy=True) for name, t in state.memory.items()}
+    check_tracked(state, tracked=tracker is not None)
+    if tracker is not None:
+        tracker.begin(
+            model, samples.labels, samples.take, plan.epochs, plan.to_dict(), state.tracker or None
+        )
+
+    def validate(attack: Attack | None) -> float:
+        assert validator is not None
+        return validator.accuracy(attack)
+
+    if plan.method.controller is not None and validator is None:
+        raise UsageError(
+            f"method '{plan.method.name}' decides by validation accuracy: give validation data."
+        )
     with restored_flags(model):
         for epoch in range(state.epoch, plan.epochs):
             start = time.perf_counter()
-            row = _epoch(model, samples, plan, optimiser, memory, epoch, augment, progress)
-            found = validator() if validator else {}
+            row = _epoch(model, samples, plan, optimiser, memory, epoch, augment, progress, tracker)
+            published = _published(model, samples, plan, memory, epoch + 1)
+            with exchanged(model, published):
+                found = validator() if validator else {}
             row["val_accuracy"] = found.get("accuracy", math.nan)
             row["val_robust_accuracy"] = found.get("robust_accuracy", math.nan)
             row["constant_classifier"] = found.get("constant_classifier", math.nan)
+            if plan.method.controller is not None:
+                plan.method.controller.after_epoch(model, memory, row, validate)
             row["seconds"] = time.perf_counter() - start
-            state = state.after(model, optimiser, memory, row)
+            if tracker is not None:
+                tracker.end_epoch()
+            state = state.after(model, optimiser, memory, row, published, tracker)
             if save is not None:
                 save(state)
             if progress is not None:
                 batches = math.ceil(len(samples) / plan.batch_size)
                 progress(epoch + 1, plan.epochs, batches, batches, row)
+    if state.published:
+        model.load_state_dict(state.published)
     return state
+
+
+def _published(
+    model: nn.Module, samples: Samples, plan: Plan, memory: dict[str, Tensor], epoch: int
+) -> dict[str, Tensor] | None:
+    """What checkpoints hold after ``epoch`` if not the weights themselves: their mean."""
+    averaging = plan.method.averaging
+    if averaging is None:
+        return None
+    averaging.update(model, memory, epoch)
+    rows = torch.arange(len(samples)).split(plan.batch_size)
+    # One sample has no variance.
+    batches = (samples.take(part)[0] for part in rows if len(part) > 1)
+    return averaging.published(model, memory, batches)
 
 
 def _epoch(
@@ -100,24 +145,42 @@ def _epoch(
     epoch: int,
     augment: Augment | None,
     progress: Progress | None,
+    tracker: Tracker | None,
 ) -> dict[str, float]:
-    streams = Streams(plan.seed, "train", epoch)
+    method, streams = plan.method, Streams(plan.seed, "train", epoch)
     batches = math.ceil(len(samples) / plan.batch_size)
     loss_sum, right, seen, lr = 0.0, 0, 0, 0.0
     model.train()
     with seeded(streams.derived_seed("torch"), samples.device):
-        for i, (rows, x, y) in enumerate(samples.shuffled(plan.batch_size, streams, augment)):
+        drawn = samples.shuffled(plan.batch_size, streams, augment)
+        for i, (rows, x, y, view) in enumerate(drawn):
             now = epoch + (i + 0.5) / batches
             lr = plan.lr(now)
             for group in optimiser.param_groups:
                 group["lr"] = lr
-            batch = Batch(model, x, y, plan.method.perturbation, streams, rows, now, memory)
-            loss = update(batch, plan, optimiser)
-            if not math.isfinite(loss):
-                raise _diverged("the training loss is", loss, epoch, i, batches, lr)
-            loss_sum += loss * len(x)
-            right += int((batch.adversarial_logits.argmax(1) == y).sum())
-            seen += len(x)
+            for copies in range(1, method.views):
+                x = torch.cat([x, view.another(streams.generator("view", copies))])
+            rows, y = rows.repeat(method.views), y.repeat(method.views)
+            for _ in range(method.replays):
+                batch = Batch(
+                    model,
+                    x,
+                    y,
+                    method.perturbation,
+                    streams,
+                    rows,
+                    now,
+                    memory,
+                    epochs=plan.epochs,
+                    population=len(samples),
+                    view=view,
+                )
+                loss = update(batch, plan, optimiser, tracker)
+                if not math.isfinite(loss):
+                    raise _diverged("the training loss is", loss, epoch, i, batches, lr)
+                loss_sum += loss * len(x)
+                right += int((batch.adversarial_logits.argmax(1) == y).sum())
+                seen += len(x)
             row = {
                 "train_loss": loss_sum / seen,
                 "train_accuracy": right / seen,
@@ -125,6 +188,8 @@ def _epoch(
             }
             if progress is not None:
                 progress(epoch + 1, plan.epochs, i + 1, batches, dict(row))
+    if method.descent is not None:
+        method.descent.finish(model, optimiser, memory)
     # A finite loss can still have had an infinite gradient, which the next loss would show.
     for name, p in model.state_dict().items():
         if p.is_floating_point() and not bool(p.isfinite().all()):
@@ -132,17 +197,57 @@ def _epoch(
     return row
 
 
-def update(batch: Batch, plan: Plan, optimiser: torch.optim.Optimizer) -> float:
-    """One step of the optimiser; returns the outer loss before it. No step if it isn't finite."""
-    loss = plan.method.outer_loss(batch)
-    value = float(loss.detach())
-    if math.isfinite(value):
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(batch.model.parameters(), plan.clip_norm)
-        optimiser.step()
+def update(
+    batch: Batch,
+    plan: Plan,
+    optimiser: torch.optim.Optimizer,
+    tracker: Tracker | None = None,
+) -> float:
+    """One update of the weights; returns the loss before it. None if it isn't finite."""
+    method = plan.method
+    weights, descent = method.weights, method.descent
+    with nullcontext() if weights is None else weights.perturbed(batch, method.loss):
+        loss = method.loss(batch)
+        value = float(loss.detach())
+        if math.isfinite(value):
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if method.perturbation is not None:
+                method.perturbation.after(batch)
+            if tracker is not None:
+                tracker.gradient()  # before it is clipped
+            if plan.clip_norm is not None:
+                nn.utils.clip_grad_norm_(batch.model.parameters(), plan.clip_norm)
+            if descent is None:
+                optimiser.step()
+    if math.isfinite(value) and descent is not None:
+        descent.step(batch, optimiser)
+    if math.isfinite(value) and tracker is not None:
+        tracker.step(
+            loss=value,
+            x=batch.x,
+            adversarial=batch.adversarial,
+            logits=batch.adversarial_logits,
+            y=batch.y,
+            rows=batch.rows,
+            clean_logits=batch.known_clean_logits,
+            learning_rate=optimiser.param_groups[0]["lr"],
+        )
     return value
+
+
+def check_tracked(state: State, *, tracked: bool) -> None:
+    """Refuse to go on with a tracker if the epochs before had none, or the other way round."""
+    if state.epoch and tracked and not state.tracker:
+        raise UsageError(
+            f"the first {state.epoch} epochs of this training were not tracked: go on without a "
+            "tracker, or start over."
+        )
+    if state.tracker and not tracked:
+        raise UsageError(
+            f"the first {state.epoch} epochs of this training were tracked: go on with the same "
+            "tracker settings, or start over."
+        )
 
 
 def _diverged(

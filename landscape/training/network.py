@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,20 @@ def restored_flags(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.training = flag
+
+
+@contextlib.contextmanager
+def exchanged(model: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """The network with other weights inside, a ``state_dict``; ``None`` leaves its own."""
+    if weights is None:
+        yield
+        return
+    own = {name: t.clone() for name, t in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def check_classifier(model: nn.Module, x: Tensor, labels: Tensor) -> None:

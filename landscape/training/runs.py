@@ -14,11 +14,13 @@ from landscape.data import load as load_data
 from landscape.files import check_writable
 from landscape.provenance import Record
 from landscape.random import Streams
+from landscape.tracking import Tracker, Tracking
 from landscape.training.config import TrainConfig
-from landscape.training.folder import clear, epoch_file, existing, write_state
+from landscape.training.folder import check_track, clear, epoch_file, existing, write_state
 from landscape.training.history import History
-from landscape.training.loop import Progress, fit
+from landscape.training.loop import Progress, check_tracked, fit
 from landscape.training.state import State
+from landscape.training.subsets import digest
 from landscape.training.validation import Validator
 
 
@@ -31,6 +33,7 @@ def train(
     keep_every: int | None = None,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
+    track: Tracking | None = None,
 ) -> Checkpoint:
     """Train, evaluate and save; returns the checkpoint of the best epoch.
 
@@ -43,12 +46,18 @@ def train(
         keep_every: keep a checkpoint of the network before training and after every so many
             epochs, and the last, in ``out_dir/epochs`` (``epoch_files`` lists them).
         progress: see ``fit``.
+        track: what to record along the training, into ``track.h5`` after every epoch; not part of
+            what identifies a run, since it changes nothing about it.
     """
     out = Path(out_dir)
     check_writable(out / "last.pt", overwrite=True)
     state = existing(out, config, resume=resume, overwrite=overwrite)
     if isinstance(state, Checkpoint):
+        if track is not None:
+            check_track(out, track)
         return state
+    if state is not None:  # before the data are read
+        check_tracked(state, tracked=track is not None)
     device = config.resolved_device()
     parts = {
         split: load_data(
@@ -60,14 +69,20 @@ def train(
         )
         for split in ("train", "val", "test")
     }
+    data = config.to_dict()["data"]
+    if config.chosen is not None:
+        parts["train"] = config.chosen.of(parts["train"])
+    if track is not None and track.samples:  # rows of the track are of these data
+        data |= {"digest": digest(parts["train"]), "samples": len(parts["train"])}
     seed = Streams(config.plan.seed).derived_seed("model")
     model = config.model.build(seed=seed).to(device)
     record = Record(
         "train",
-        {"model": config.model.to_dict(), "data": config.to_dict()["data"]},
+        {"model": config.model.to_dict(), "data": data},
         config.plan.seed,
         config=config.to_dict(),
     )
+    tracker = None if track is None else Tracker(model, track)
     earlier = sum(state.columns["seconds"]) if state else 0.0
 
     def save(new: State) -> None:
@@ -77,10 +92,12 @@ def train(
             best = _checkpoint(config, new, new.best_weights, new.best_epoch, metrics)
             best.save(out / "best.pt", overwrite=True)
         if keep_every and (new.epoch % keep_every == 0 or new.epoch == config.plan.epochs):
-            kept = _checkpoint(config, new, new.weights, new.epoch, {})
+            kept = _checkpoint(config, new, new.checkpoint, new.epoch, {})
             kept.save(epoch_file(out, new.epoch), overwrite=True)
         history = History.of(new.columns, new.best_epoch, record.finish(earlier=earlier))
         history.save(out / "history.h5", overwrite=True)
+        if tracker is not None:
+            tracker.save(out / "track.h5", overwrite=True)
         # Last, as this is what makes the epoch count.
         write_state(out, config, new)
 
@@ -98,6 +115,7 @@ def train(
         progress=progress,
         state=state,
         save=save,
+        tracker=tracker,
     )
     return _finish(out, config, state, model, parts)
 
@@ -120,7 +138,7 @@ def _finish(
     # final.pt comes last: together with best.pt it says that the run is finished.
     for name, weights, epoch in (
         ("best.pt", state.best_weights, state.best_epoch),
-        ("final.pt", state.weights, state.epoch),
+        ("final.pt", state.checkpoint, state.epoch),
     ):
         model.load_state_dict(weights)
         metrics = {}

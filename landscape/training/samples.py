@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,31 @@ from landscape.errors import DataError
 from landscape.random import Streams
 
 Augment = Callable[[Tensor, Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a batch came to be augmented, for parts that need it once more.
+
+    Attributes:
+        raw: the samples as they are in the data, (B, ...).
+    """
+
+    raw: Tensor
+    augment: Augment | None
+    state: Tensor
+
+    def same(self, z: Tensor) -> Tensor:
+        """Anything of the shape of ``raw`` through the very same crops and flips."""
+        if self.augment is None:
+            return z
+        generator = torch.Generator()
+        generator.set_state(self.state)
+        return self.augment(z, generator)
+
+    def another(self, generator: Generator) -> Tensor:
+        """The samples augmented independently."""
+        return self.raw if self.augment is None else self.augment(self.raw, generator)
 
 
 class Samples:
@@ -62,11 +88,11 @@ class Samples:
 
     def shuffled(
         self, batch_size: int, streams: Streams, augment: Augment | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """One epoch: (rows, x, y) batches in an order, and augmented as, ``streams`` says."""
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, View]]:
+        """One epoch: (rows, x, y, view) batches in an order, and augmented as, ``streams`` says."""
         order = torch.randperm(len(self), generator=streams.generator("shuffle"))
+        generator = streams.generator("augmentation")
         for rows in order.split(batch_size):
-            x, y = self.take(rows)
-            if augment is not None:
-                x = augment(x, streams.generator("augmentation"))
-            yield rows, x, y
+            raw, y = self.take(rows)
+            view = View(raw, augment, generator.get_state())
+            yield rows, raw if augment is None else augment(raw, generator), y, view

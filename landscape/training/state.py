@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.tracking import Tracker
 from landscape.training.history import COLUMNS
 
 
@@ -20,10 +21,12 @@ class State:
 
     Attributes:
         weights: of the network, on the CPU. optimiser: its ``state_dict``.
+        published: what checkpoints hold in place of the weights (their mean); empty if nothing.
         memory: what parts of the method keep between updates.
         columns: of the history, one number per epoch.
         best_epoch: of highest validation accuracy, counted from 1; the last without validation.
         best_weights: of that epoch.
+        tracker: what a tracker has recorded, empty without one.
     """
 
     epoch: int = 0
@@ -33,6 +36,13 @@ class State:
     columns: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in COLUMNS})
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    tracker: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def checkpoint(self) -> dict[str, Tensor]:
+        """The weights that checkpoints hold."""
+        return self.published or self.weights
 
     def after(
         self,
@@ -40,6 +50,8 @@ class State:
         optimiser: torch.optim.Optimizer,
         memory: dict[str, Tensor],
         row: dict[str, float],
+        published: dict[str, Tensor] | None = None,
+        tracker: Tracker | None = None,
     ) -> State:
         """The state one epoch later, as a copy that further training doesn't change."""
         columns = {name: [*self.columns[name], row[name]] for name in COLUMNS}
@@ -51,11 +63,13 @@ class State:
             optimiser=copy.deepcopy(optimiser.state_dict()),
             memory={name: t.detach().cpu().clone() for name, t in memory.items()},
             columns=columns,
+            tracker={} if tracker is None else tracker.state(),
+            published={name: t.detach().cpu().clone() for name, t in (published or {}).items()},
         )
         score = later.score(later.epoch)
         if self.best_epoch and not math.isnan(score) and score <= later.score(self.best_epoch):
             return later
-        return dataclasses.replace(later, best_epoch=later.epoch, best_weights=weights)
+        return dataclasses.replace(later, best_epoch=later.epoch, best_weights=later.checkpoint)
 
     def score(self, epoch: int) -> float:
         """Validation accuracy after ``epoch``: robust if measured, else clean, else NaN."""

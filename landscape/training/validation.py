@@ -48,3 +48,8 @@ class Validator:
             "robust_accuracy": robust,
             "constant_classifier": float(len(classes) == 1),
         }
+
+    def accuracy(self, attack: Attack | None) -> float:
+        """Accuracy under another attack, or none."""
+        found = self.objective.with_attack(attack).value().accuracy
+        return math.nan if found is None else found
