@@ -20,7 +20,7 @@ LAYERS = [
     ["operators"],
     ["directions"],
     ["diagnostics"],
-    ["models", "data"],
+    ["models", "data", "tracking"],
     ["training"],
     ["connectivity", "exchange"],
     ["cli"],

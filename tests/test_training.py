@@ -171,6 +171,13 @@ COSTS = {
     "pgd": (method("pgd", eps=0.1, steps=7), Passes(8, 8), "K+1 + K+1"),
     "pgd, restarts": (method("pgd", eps=0.1, steps=3, restarts=2), Passes(9, 7), None),
     "trades": (method("trades", eps=0.1, steps=7), Passes(10, 9), "K+3 + K+2"),
+    "self-adaptive": (
+        method("self-adaptive", eps=0.1, steps=7, start=0),
+        Passes(10, 9),
+        "K+3 + K+2",
+    ),
+    "atta": (method("atta", eps=0.1, steps=3), Passes(4, 4), "K+1 + K+1"),
+    "fine-tune": (method("fine-tune", eps=0.1, steps=3), Passes(5, 5), "K+2 + K+2"),
 }
 
 
@@ -180,6 +187,11 @@ def test_an_update_costs_the_stated_passes(case: str) -> None:
     assert m.passes == expected
     if stated is not None:
         assert METHODS[case].cost == stated
+    assert counted(m) == expected
+
+
+def counted(m: Method) -> Passes:
+    """Passes of one update, by hooks on the network and on its outputs."""
     counts = [0, 0]
 
     def forward(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -191,9 +203,10 @@ def test_an_update_costs_the_stated_passes(case: str) -> None:
     model.register_forward_hook(forward)
     p = plan(m)
     optimiser = p.optimiser.build(model.parameters())
-    batch = Batch(model, x, y, m.perturbation, Streams(0), torch.arange(len(x)), 0.0, {})
+    n = len(x)
+    batch = Batch(model, x, y, m.perturbation, Streams(0), torch.arange(n), 0.0, {}, population=n)
     update(batch, p, optimiser)
-    assert Passes(*counts) == expected
+    return Passes(*counts)
 
 
 def test_every_method_has_a_cost_case() -> None:
@@ -258,10 +271,10 @@ def test_every_sample_once_per_epoch_in_another_order_with_the_last_batch_smalle
     epochs = []
     for epoch in range(2):
         batches = list(samples.shuffled(8, Streams(0, "train", epoch)))
-        assert [len(x) for _, x, _ in batches] == [8, 8, 6]
+        assert [len(x) for _, x, *_ in batches] == [8, 8, 6]
         assert batches[0][1].dtype == torch.float64
-        epochs.append(torch.cat([rows for rows, _, _ in batches]))
-        y = torch.cat([y for _, _, y in batches])
+        epochs.append(torch.cat([rows for rows, *_ in batches]))
+        y = torch.cat([y for _, _, y, _ in batches])
         assert torch.equal(y, data(22)[1][epochs[-1]])
         assert torch.equal(epochs[-1].sort().values, torch.arange(22))
     assert not torch.equal(*epochs)

@@ -13,6 +13,7 @@ from torch import nn
 from landscape.data import DATASETS
 from landscape.errors import UsageError
 from landscape.training import (
+    ADDITIONS,
     METHODS,
     RECIPES,
     SCHEDULES,
@@ -183,17 +184,55 @@ def test_wrong_values_are_refused(make: Any, match: str) -> None:
 # -- recipes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", METHODS)
-def test_every_recipe_makes_a_plain_configuration_for_every_method(data: str, name: str) -> None:
-    config = default_config(data, None, name)
+def test_every_recipe_makes_a_plain_configuration_for_every_method(recipe: str, name: str) -> None:
+    config = default_config(None, None, name, recipe=recipe)
     described = config.to_dict()
     assert json.loads(json.dumps(described)) == described
+    data = RECIPES[recipe].data or recipe
     assert config.data == data
-    assert (config.plan.validation_attack is None) == (name == "standard")
+    assert (config.plan.validation_attack is None) == (not METHODS[name].robust)
     normalize = None if DATASETS[data].mean is None else (DATASETS[data].mean, DATASETS[data].std)
     assert config.model.normalize == normalize
-    assert RECIPES[data].source
+    assert RECIPES[recipe].source
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_name_methods_and_additions_that_are_there(recipe: str) -> None:
+    for names, values in RECIPES[recipe].methods.items():
+        parts = names.split("+")
+        assert set(parts) <= {*METHODS, *ADDITIONS}
+        if len(parts) > 1:
+            assert set(values) <= set(parts)
+        elif names in ADDITIONS:
+            assert set(values) <= set(ADDITIONS[names].options)
+
+
+def test_settings_of_the_papers() -> None:
+    prn = default_config(None, None, "pgd", recipe="sitawarin2021/cifar10-prn20").to_dict()
+    assert prn["optimiser"]["lr"] == 0.05
+    assert prn["schedule"]["milestones"] == [40, 60, 80]
+    assert prn["augmentation"] == "sat"
+    liu = default_config(None, None, "pgd", recipe="liu2020/mnist").to_dict()
+    assert liu["method"]["perturbation"]["steps"] == round(0.4 / 0.01) + 10
+    assert liu["optimiser"] | {"optimiser": "adam", "lr": 1e-4} == liu["optimiser"]
+    assert liu["method"]["perturbation"]["mode"] == "eval"
+    kanai = "kanai2021/cifar10-rn18"
+    alone = default_config(None, None, "pgd+entropysgd", recipe=kanai).plan.method
+    assert alone.descent is not None
+    assert alone.descent.steps == 20
+    both = default_config(None, None, "pgd+awp+entropysgd", recipe=kanai).plan.method
+    assert both.descent is not None
+    assert both.weights is not None
+    assert (both.descent.steps, both.weights.gamma) == (30, 0.005)
+    awp = default_config(None, None, "pgd+awp", recipe=kanai).plan.method
+    assert awp.weights is not None
+    assert awp.weights.gamma == 0.01
+    li = default_config(None, None, "pgd", recipe="li2023/cifar10-prn18").to_dict()
+    assert (li["batch_size"], li["optimiser"]["weight_decay"]) == (100, 1e-4)
+    # A data set of one's own with the settings of a paper.
+    assert default_config("svhn", None, "pgd", recipe=kanai).data == "svhn"
 
 
 def test_published_settings() -> None:

@@ -30,49 +30,84 @@ def models(**given: Any) -> None:
 @click.argument("name", required=False)
 @options.verbosity
 def methods(name: str | None, **given: Any) -> None:
-    """List the training methods, or explain one."""
+    """List the training methods, or explain one: pgd, trades+awp."""
     from landscape.cli.output import Say
-    from landscape.errors import unknown
-    from landscape.training import METHODS, RECIPES, default_config
+    from landscape.training.methods import ADDITIONS, METHODS
 
     say = Say(**given)
     if name is None:
-        rows = [
-            [key, entry.description, entry.reference, entry.cost] for key, entry in METHODS.items()
-        ]
-        columns = ["name", "trains on", "reference", "forward + backward passes per update"]
-        say.table("training methods; K attack steps", columns, rows)
+        columns = ["name", "what it does", "reference", "forward + backward passes per update"]
+        for title, table in (
+            ("training methods; K attack steps", METHODS),
+            ("\nadditions to any of them: pgd+awp, trades+awp+swa", ADDITIONS),
+        ):
+            rows = [
+                [key, entry.description, entry.reference, entry.cost]
+                for key, entry in table.items()
+            ]
+            say.table(title, columns, rows)
         return
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    entry = METHODS[name]
-    say.table(
-        f"{name}: {entry.description}",
-        ["what", "value"],
-        [
-            ["reference", entry.reference or "–"],
-            ["options", ", ".join(entry.options) or "none"],
-            ["passes per update", entry.cost],
-        ],
-    )
+    _explain(say, name)
+
+
+def _explain(say: Any, name: str) -> None:
+    """The parts of one method, its options and its configuration for every data set."""
+    from landscape.errors import UsageError
+    from landscape.training import RECIPES, default_config
+    from landscape.training.methods import ADDITIONS, METHODS, split
+
+    base, additions = split(name)
+    for part in (base, *additions):
+        entry = METHODS[part] if part == base else ADDITIONS[part]
+        prefix = "" if part == base else f"{part}."
+        said = [
+            f"{prefix}{option}" + ("" if value in (..., None) else f"={value}")
+            for option, value in entry.defaults.items()
+        ]
+        say.table(
+            f"{part}: {entry.description}",
+            ["what", "value"],
+            [
+                ["reference", entry.reference or "–"],
+                ["options (--set)", ", ".join(said) or "none"],
+                ["passes per update", entry.cost],
+            ],
+        )
     rows = []
     for data in RECIPES:
-        config = default_config(data, method_name=name).to_dict()
-        found = config["method"]["perturbation"] or {}
+        try:
+            config = default_config(data, method_name=name)
+        except UsageError as error:  # what it needs, no recipe can give
+            say.remark(f"{data}: {error}")
+            continue
+        found = config.to_dict()
+        attack = found["method"]["perturbation"] or {}
+        passes = config.plan.method.passes
         rows.append(
             [
                 data,
-                config["model"]["name"],
-                f"{found['eps']:.4g}" if "eps" in found else "–",
-                str(found.get("steps", "–")),
-                str(config["epochs"]),
-                f"{config['optimiser']['optimiser']} {config['optimiser']['lr']:g}",
-                config["schedule"]["schedule"],
-                f"{config['optimiser']['weight_decay']:g}",
+                found["model"]["name"],
+                f"{attack['eps']:.4g}" if "eps" in attack else "–",
+                str(attack.get("steps", "–")),
+                str(found["epochs"]),
+                f"{found['optimiser']['optimiser']} {found['optimiser']['lr']:g}",
+                found["schedule"]["schedule"],
+                f"{found['optimiser']['weight_decay']:g}",
+                f"{passes.forward:g} + {passes.backward:g}",
             ]
         )
     say.table(
         "recipes",
-        ["data", "model", "eps", "steps", "epochs", "optimiser", "schedule", "weight decay"],
+        [
+            "data",
+            "model",
+            "eps",
+            "steps",
+            "epochs",
+            "optimiser",
+            "schedule",
+            "weight decay",
+            "passes",
+        ],
         rows,
     )

@@ -21,9 +21,14 @@ _PLAN = (
     "clip_norm",
     "augmentation",
     "n_examples",
+    "subset",
     "seed",
     "device",
 )
+
+
+# What --track alone records: nothing but the minibatches.
+_MINIBATCHES = "batches"
 
 
 class Milestones(click.ParamType):
@@ -36,12 +41,25 @@ class Milestones(click.ParamType):
             self.fail(f"'{value}' is not a list of epochs: write 100,150.", param, ctx)
 
 
+class Windows(click.ParamType):
+    name = "first:end,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[tuple[float, ...], ...]:
+        try:
+            pairs = tuple(tuple(float(v) for v in part.split(":")) for part in value.split(","))
+        except ValueError:
+            pairs = ()
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            self.fail(f"'{value}' are no windows of epochs: write 0:2,50:52.", param, ctx)
+        return pairs
+
+
 @click.command()
 @click.argument("method")
-@click.option("--data", default="digits", show_default=True, help="Data set: see `data`.")
+@click.option("--data", help="Data set: see `data`. Default: the recipe's, or digits.")
 @click.option("--data-dir", type=click.Path(), help="Where data sets lie.")
 @click.option("--model", help="Architecture: see `models`. Default: the recipe's.")
-@click.option("--recipe", help="Data set whose hyperparameters are the defaults.")
+@click.option("--recipe", help="Defaults: a data set, or as in a paper: liu2020/cifar10-vgg.")
 @click.option("--epochs", type=click.IntRange(1))
 @click.option("--batch-size", type=click.IntRange(1))
 @click.option("--optimiser", type=click.Choice(["sgd", "adam"]))
@@ -54,11 +72,19 @@ class Milestones(click.ParamType):
 @click.option("--clip-norm", type=options.NUMBER, help="Largest norm of a gradient.")
 @click.option("--augmentation", help="none, crop-flip, shift or sat. Default: the data set's.")
 @click.option("--n-examples", type=int, help="Train on a balanced subset.")
+@options.subset
 @click.option("--eps", type=options.NUMBER, help="Radius of the attack, in [0, 1] units.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]))
 @click.option("--alpha", type=options.NUMBER, help="Step size of the attack.")
 @click.option("--steps", type=click.IntRange(0), help="Steps of the attack.")
 @click.option("--beta", type=options.NUMBER, help="Weight of the KL term of trades.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Any option of the method or of an addition: --set awp.gamma=0.005.",
+)
 @click.option("--device", default="auto", show_default=True)
 @options.seed
 @click.option("--out", type=click.Path(), help="Run folder. Default: runs/DATA-METHOD-seedN.")
@@ -75,13 +101,49 @@ class Milestones(click.ParamType):
     metavar="N",
     help="Keep checkpoints along the training, every N epochs.",
 )
+@click.option(
+    "--track",
+    metavar="NAME,NAME",
+    help="Record the training in track.h5: batches (gradient norm, error, distance, noise of every "
+    "minibatch), and after every epoch any of evaluate, gradient, inputs, spectrum, trace, "
+    "effectiveness. The weights end the same as without.",
+)
+@click.option(
+    "--track-every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measure after every N epochs. Default: 1.",
+)
+@click.option(
+    "--track-examples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Training examples to measure on. Default: 512.",
+)
+@click.option("--track-attack", metavar="NAME", help="Measure under this attack: pgd-10.")
+@click.option(
+    "--track-batches", type=click.IntRange(1), metavar="N", help="Record every Nth minibatch."
+)
+@click.option(
+    "--track-noise",
+    type=click.IntRange(3),
+    metavar="N",
+    help="Estimate the gradient noise from N minibatches at a time. Default: 20.",
+)
+@click.option(
+    "--track-windows", type=Windows(), help="Record minibatches in these epochs alone: 0:2,50:52."
+)
+@click.option(
+    "--track-samples", is_flag=True, help="Record every training sample's loss at every epoch."
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration, train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @options.verbosity
 def train(method: str, **given: Any) -> None:
     """Train a network and save the best and the last checkpoint.
 
-    METHOD is a row of `landscape methods`. A run that was interrupted goes on where it stopped.
+    METHOD is a row of `landscape methods`, with additions if wanted: pgd, trades+awp+swa. A run
+    that was interrupted goes on where it stopped.
     """
     import json
     from pathlib import Path
@@ -99,12 +161,17 @@ def train(method: str, **given: Any) -> None:
         given["model"],
         method,
         recipe=given["recipe"],
-        **{key: given[key] for key in (*_METHOD, *_PLAN)},
+        **{
+            **{key: given[key] for key in (*_METHOD, *_PLAN) if given[key] is not None},
+            **_settings(given["settings"]),
+        },
     )
+    track = _tracking(config, given)
     if given["dry_run"]:
-        print(json.dumps(config.to_dict(), indent=1))
+        tracked = {"track": track.describe()} if track else {}
+        print(json.dumps({**config.to_dict(), **tracked}, indent=1))
         return
-    out = Path(given["out"] or f"runs/{given['data']}-{method}-seed{given['seed']}")
+    out = Path(given["out"] or f"runs/{config.data}-{method}-seed{given['seed']}")
     with say.training() as progress:
         best = run(
             config,
@@ -114,9 +181,10 @@ def train(method: str, **given: Any) -> None:
             keep_every=given["keep_every"],
             data_dir=given["data_dir"],
             progress=progress,
+            track=track,
         )
     say.table(
-        f"{method} on {given['data']}: best epoch {best.epoch}",
+        f"{method} on {config.data}: best epoch {best.epoch}",
         ["metric", "value"],
         [[name.replace("_", " "), f"{value:.4f}"] for name, value in best.metrics.items()],
     )
@@ -133,4 +201,86 @@ def train(method: str, **given: Any) -> None:
     if history.constant_classifier[-1]:
         say.warn("the network predicts one class for every input: lower lr or eps, or warm up.")
     pictures = save_figure(picture([history]), out / "history", overwrite=True)
+    if track:
+        tracked = load(out / "track.h5")
+        if tracked.diagnostic is not None:
+            say.table(*_tracked(tracked))
+        figure = picture([tracked])
+        pictures += [out / "track.h5", *save_figure(figure, out / "track", overwrite=True)]
     say.files([out / "best.pt", out / "final.pt", out / "history.h5", *pictures])
+
+
+def _tracked(track: Any) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows: every diagnostic before and after the training, with its error."""
+    first, last = track.measured_epoch[0], track.measured_epoch[-1]
+    rows = []
+    for name, kind in zip(track.diagnostic, track.error_kind, strict=True):
+        values, errors = track.measured(str(name))
+        shown = [f"{values[k]:.4g}" + f" ± {errors[k]:.2g}" * bool(kind) for k in (0, -1)]
+        rows.append([str(name).replace("_", " "), *shown, str(kind)])
+    what = f"\ntracked on {track.provenance.settings['examples']} training examples at most"
+    return what, ["diagnostic", f"epoch {first}", f"epoch {last}", "± is"], rows
+
+
+def _tracking(config: Any, given: dict[str, Any]) -> Any:
+    """The ``Tracking`` that the --track options ask for, if any."""
+    from landscape import attacks
+    from landscape.errors import UsageError
+    from landscape.tracking import Tracking
+
+    options = {name: given[name] for name in given if name.startswith("track_")}
+    if given["track"] is None and not given["track_samples"]:
+        for name, value in options.items():
+            if value:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} needs --track: add --track batches, for example.")
+        return None
+    names = (given["track"] or _MINIBATCHES).split(",")
+    attack = None
+    if given["track_attack"]:
+        ball = config.evaluation.ball  # of --eps and --norm, or the recipe's
+        attack = attacks.attack(given["track_attack"], eps=ball.radius, norm=ball.norm)
+    chosen = {
+        "every": given["track_batches"],
+        "windows": given["track_windows"],
+        "noise": given["track_noise"],
+        "measure_every": given["track_every"],
+        "examples": given["track_examples"],
+    }
+    return Tracking(
+        samples=given["track_samples"],
+        diagnostics=tuple(name for name in names if name != _MINIBATCHES),
+        attack=attack,
+        seed=given["seed"],
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``steps=7`` as an option of the method, ``awp.gamma=0.005`` as one of an addition."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        part, dot, option = key.replace("-", "_").rpartition(".")
+        if not sign or not option or (dot and not part):
+            raise click.UsageError(f"--set {pair}: write OPTION=VALUE or ADDITION.OPTION=VALUE.")
+        values = [_value(piece) for piece in text.split(",")]
+        chosen = values[0] if len(values) == 1 else tuple(values)
+        if dot:
+            found.setdefault(part.replace("_", "-"), {})[option] = chosen
+        else:
+            found[option] = chosen
+    return found
+
+
+def _value(text: str) -> Any:
+    """A whole number, a number, a fraction, true or false, or the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        above, _, below = text.partition("/")
+        return float(above) / float(below) if below else float(above)
+    except (ValueError, ZeroDivisionError):
+        return text

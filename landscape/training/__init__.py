@@ -7,7 +7,7 @@ from landscape.training.config import TrainConfig
 from landscape.training.folder import epoch_files
 from landscape.training.history import History
 from landscape.training.loop import fit
-from landscape.training.methods import METHODS, Method, MethodEntry, method
+from landscape.training.methods import ADDITIONS, METHODS, Method, MethodEntry, method
 from landscape.training.optimisers import OPTIMISERS, Optimiser
 from landscape.training.plan import Plan
 from landscape.training.recipes import RECIPES, Recipe, default_config
@@ -29,6 +29,7 @@ __all__ = [  # noqa: RUF022  grouped by subject: the map of the package
     "epoch_files",
     "History",
     # what a plan is made of
+    "ADDITIONS",
     "METHODS",
     "OPTIMISERS",
     "SCHEDULES",

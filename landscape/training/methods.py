@@ -1,6 +1,7 @@
-"""Training methods as data: a perturbation and an outer loss, by name.
+"""Training methods as data: parts by name.
 
-``METHODS`` is the table; ``method("pgd", eps=8 / 255)`` makes one. A new method is a row.
+``METHODS`` is the table of perturbations with their outer losses, ``ADDITIONS`` that of parts that
+go with any of them; ``method("pgd+awp", eps=8 / 255)`` makes one. A new method is a row.
 """
 
 from __future__ import annotations
@@ -8,65 +9,178 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from landscape.attacks import attack
 from landscape.errors import UsageError, unknown
-from landscape.training.outer_losses import CrossEntropy, OuterLoss, Trades
-from landscape.training.perturbations import Attacked, Passes, Perturbation
+from landscape.training.averaging import Averaging
+from landscape.training.batch import Batch
+from landscape.training.budget import Budget
+from landscape.training.cached import atta
+from landscape.training.consistency import Consistency, LessClean, LogitAlign, LogitConsistency
+from landscape.training.curricula import dat, p_sat
+from landscape.training.customised import cat20
+from landscape.training.distillation import Distilled
+from landscape.training.entropy import EntropySGD
+from landscape.training.hessian_scores import h_sat
+from landscape.training.input_gradients import (
+    CurvaturePenalty,
+    GradientAlignment,
+    GradientPenalty,
+)
+from landscape.training.instance_adaptive import iaat
+from landscape.training.linearity import LocalLinearity
+from landscape.training.mart import mart
+from landscape.training.outer_losses import CrossEntropy, OuterLoss, Regulariser, Trades
+from landscape.training.perturbations import Attacked, Controller, Passes, Perturbation
+from landscape.training.replayed import free
+from landscape.training.single_step import fgsm, fgsm_n, fgsm_r, n_fgsm
+from landscape.training.targets import AdaptiveTargets, Reweighted, fine_tune, self_adaptive
+from landscape.training.weights import AdversarialWeights
 
-Parts = tuple[Perturbation | None, OuterLoss]
+# Perturbation and outer loss, and what else of a Method a row brings along.
+Parts = (
+    tuple[Perturbation | None, OuterLoss] | tuple[Perturbation | None, OuterLoss, dict[str, Any]]
+)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A training method: the parts that the one loop calls at every update."""
+    """A training method: the parts that the one loop calls at every update.
+
+    Attributes:
+        perturbation: makes the inputs, ``None`` for clean ones. outer_loss: what is minimised.
+        regularisers: added to it.
+        controller: decides between epochs, ``None`` for nothing to decide.
+        weights: where around the weights the gradient is taken. descent: what an update does with
+            it, ``None`` for a step of the optimiser. averaging: of the weights over epochs.
+    """
 
     name: str
     perturbation: Perturbation | None
     outer_loss: OuterLoss
+    regularisers: tuple[Regulariser, ...] = ()
+    controller: Controller | None = None
+    weights: AdversarialWeights | None = None
+    descent: EntropySGD | None = None
+    averaging: Averaging | None = None
+
+    def __post_init__(self) -> None:
+        if self.perturbation is not None and self.perturbation.remembers:
+            for part in self.regularisers:
+                if part.views > 1 or part.attacks:
+                    raise UsageError(
+                        f"'{self.name}': {part.describe()['part']} can't be combined with "
+                        f"'{self.perturbation.describe()['part']}', since it attacks a sample "
+                        "twice per update, and there is one memory per sample."
+                    )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Outer loss and regularisers of a batch: a scalar with a graph."""
+        total = self.outer_loss(batch)
+        for regulariser in self.regularisers:
+            total = total + regulariser(batch)
+        return total
+
+    @property
+    def views(self) -> int:
+        """How many augmentations of every sample a batch holds, one after the other."""
+        return max((part.views for part in self.regularisers), default=1)
+
+    @property
+    def replays(self) -> int:
+        """Updates in a row for every batch."""
+        return self.perturbation.replays if self.perturbation is not None else 1
 
     @property
     def passes(self) -> Passes:
         """Forward and backward passes over a batch per update."""
-        outer = self.outer_loss.passes(perturbed=self.perturbation is not None)
-        if self.perturbation is None:
-            return outer
-        inner = self.perturbation.passes
-        return Passes(inner.forward + outer.forward, inner.backward + outer.backward)
+        perturbed = self.perturbation is not None
+        loss = self.outer_loss.passes(perturbed=perturbed)
+        for regulariser in self.regularisers:
+            loss += regulariser.passes
+        clean = getattr(self.outer_loss, "uses_clean", False)
+        if perturbed and not clean and any(part.uses_clean for part in self.regularisers):
+            loss += Passes(1, 1)
+        if self.weights is not None:  # a gradient to find where, another one there
+            loss += loss
+        for regulariser in self.regularisers:
+            loss += regulariser.search
+        if self.perturbation is not None:
+            for _ in range(1 + sum(part.attacks for part in self.regularisers)):
+                loss += self.perturbation.passes
+        return loss
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration: JSON-able, what a checkpoint stores."""
-        return {
+        found: dict[str, Any] = {
             "name": self.name,
             "perturbation": self.perturbation.describe() if self.perturbation else None,
             "outer_loss": self.outer_loss.describe(),
         }
+        if self.regularisers:
+            found["regularisers"] = [part.describe() for part in self.regularisers]
+        for name in ("controller", "weights", "descent", "averaging"):
+            part = getattr(self, name)
+            if part is not None:
+                found[name] = part.describe()
+        return found
 
 
-@dataclass(frozen=True)
-class MethodEntry:
-    """One row: ``parts(**options)``, whose keyword arguments are the method's options.
+class _Entry:
+    """What a row says of itself by the keyword arguments of its function."""
 
-    ``cost``: forward + backward passes over a batch per update, for K attack steps; ``Method``
-    computes it from the parts.
-    """
-
-    parts: Callable[..., Parts]
-    description: str
-    reference: str
-    cost: str
+    make: Callable[..., Any]
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the options, in order."""
-        return tuple(inspect.signature(self.parts).parameters)
+        return tuple(self.defaults)
 
     @property
     def required(self) -> tuple[str, ...]:
         """Names of the options without a default."""
-        parameters = inspect.signature(self.parts).parameters.values()
-        return tuple(p.name for p in parameters if p.default is p.empty)
+        return tuple(name for name, value in self.defaults.items() if value is ...)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Options and their defaults, ``...`` for none."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {
+            p.name: ... if p.default is p.empty else p.default
+            for p in parameters
+            if p.name != "inner"  # the loss that a part wraps
+        }
+
+
+@dataclass(frozen=True)
+class MethodEntry(_Entry):
+    """One row: ``make(**options)``, whose keyword arguments are the method's options.
+
+    ``cost``: forward + backward passes over a batch per update, for K attack steps; ``Method``
+    computes it from the parts. ``robust``: whether the best epoch is that of highest robust
+    validation accuracy.
+    """
+
+    make: Callable[..., Parts]
+    description: str
+    reference: str
+    cost: str
+    robust: bool = True
+
+
+@dataclass(frozen=True)
+class AdditionEntry(_Entry):
+    """One row: a part that goes with any method, ``make(**options)``, for ``field`` of it."""
+
+    make: Callable[..., Any]
+    field: str
+    description: str
+    reference: str
+    cost: str
 
 
 def _standard() -> Parts:
@@ -114,7 +228,7 @@ def _trades(
 
 
 METHODS: dict[str, MethodEntry] = {
-    "standard": MethodEntry(_standard, "cross-entropy on clean inputs", "", "1 + 1"),
+    "standard": MethodEntry(_standard, "cross-entropy on clean inputs", "", "1 + 1", robust=False),
     "pgd": MethodEntry(
         _pgd,
         "cross-entropy on PGD examples from a uniform start",
@@ -127,27 +241,293 @@ METHODS: dict[str, MethodEntry] = {
         "Zhang et al. 2019",
         "K+3 + K+2",
     ),
+    "self-adaptive": MethodEntry(
+        self_adaptive,
+        "TRADES whose labels move towards the predictions, confident samples weighing more",
+        "Huang et al. 2020; liu2022 App. D.5",
+        "K+3 + K+2",
+    ),
+    "atta": MethodEntry(
+        atta,
+        "K steps from where the sample's last attack ended",
+        "Zheng et al. 2020",
+        "K+1 + K+1",
+    ),
+    "fine-tune": MethodEntry(
+        fine_tune,
+        "reweighted cross-entropy + beta KL on PGD examples, for a trained network",
+        "liu2022 §6.2",
+        "K+2 + K+2",
+    ),
+    "fgsm": MethodEntry(
+        fgsm,
+        "cross-entropy on FGSM examples",
+        "Goodfellow et al. 2015",
+        "2 + 2",
+    ),
+    "fgsm-r": MethodEntry(
+        fgsm_r,
+        "the same from a uniform start, with steps of 1.25 eps",
+        "Wong et al. 2020",
+        "2 + 2",
+    ),
+    "n-fgsm": MethodEntry(
+        n_fgsm,
+        "the same from noise of k eps, not projected: reaches (k + 1) eps",
+        "de Jorge et al. 2022",
+        "2 + 2",
+    ),
+    "fgsm-n": MethodEntry(
+        fgsm_n,
+        "FGSM around a noisy input",
+        "Zhang et al. 2022; li2023",
+        "2 + 2",
+    ),
+    "free": MethodEntry(
+        free,
+        "every batch m times, each backward pass used for weights and inputs",
+        "Shafahi et al. 2019",
+        "1 + 1",
+    ),
+    "mart": MethodEntry(
+        mart,
+        "boosted cross-entropy + beta KL that weighs misclassified samples more",
+        "Wang et al. 2020",
+        "K+2 + K+2",
+    ),
+    "p-sat": MethodEntry(
+        p_sat,
+        "PGD whose steps end for samples that have become too difficult",
+        "sitawarin2021, Algorithm 1",
+        "at most K+1 + K+1",
+    ),
+    "h-sat": MethodEntry(
+        h_sat,
+        "PGD whose steps move the samples of smallest curvature in the weights",
+        "sitawarin2021 §5, App. B.3",
+        "at most 3K+1 + K+1, at the end K+1 + K+1",
+    ),
+    "dat": MethodEntry(
+        dat,
+        "PGD whose steps end for samples that have converged enough",
+        "Wang et al. 2019",
+        "at most K+1 + K+1",
+    ),
+    "iaat": MethodEntry(
+        iaat,
+        "PGD with a radius per sample that follows what the network withstands",
+        "Balaji et al. 2019",
+        "3K+3 + 3K+1",
+    ),
+    "cat20": MethodEntry(
+        cat20,
+        "PGD with a radius per sample that grows, and labels that soften with it",
+        "Cheng et al. 2020",
+        "K+2 + K+1",
+    ),
+}
+
+
+ADDITIONS: dict[str, AdditionEntry] = {
+    "pas": AdditionEntry(
+        Budget,
+        "budget",
+        "eps rises along the training, perhaps in periods, each of which ends with a snapshot",
+        "liu2020 §5",
+        "+ 0",
+    ),
+    "awp": AdditionEntry(
+        AdversarialWeights,
+        "weights",
+        "the gradient is taken at weights one step up the loss",
+        "Wu et al. 2020",
+        "the outer loss twice",
+    ),
+    "entropysgd": AdditionEntry(
+        EntropySGD,
+        "descent",
+        "descends the local entropy by a Langevin walk of several updates",
+        "Chaudhari et al. 2017; kanai2021",
+        "+ 0",
+    ),
+    "entropysgd2": AdditionEntry(
+        partial(EntropySGD, second_order=True),
+        "descent",
+        "the same, divided by the diagonal of the local entropy's Hessian",
+        "kanai2021 App. C, Algorithm 1",
+        "+ 0",
+    ),
+    "swa": AdditionEntry(
+        Averaging,
+        "averaging",
+        "keeps the mean of the weights over epochs",
+        "Izmailov et al. 2018",
+        "+ 0",
+    ),
+    "advlc": AdditionEntry(
+        LogitConsistency,
+        "regularisers",
+        "penalises the largest differences between clean and adversarial logits",
+        "li2023 eq. 12-16, Table 3",
+        "+ 1 + 1",
+    ),
+    "igr": AdditionEntry(
+        GradientPenalty,
+        "regularisers",
+        "penalises the norm of the loss's input gradient",
+        "Ross & Doshi-Velez 2018; li2023 eq. 10",
+        "+ 1 + 2",
+    ),
+    "less-clean": AdditionEntry(
+        LessClean,
+        "regularisers",
+        "takes off a part of the clean loss: an experiment",
+        "li2023 eq. 9",
+        "+ 1 + 1",
+    ),
+    "gradalign": AdditionEntry(
+        GradientAlignment,
+        "regularisers",
+        "aligns the input gradients at x and at a random neighbour",
+        "Andriushchenko & Flammarion 2020",
+        "+ 2 + 3",
+    ),
+    "cure": AdditionEntry(
+        CurvaturePenalty,
+        "regularisers",
+        "penalises the change of the input gradient along its sign",
+        "Moosavi-Dezfooli et al. 2019",
+        "+ 2 + 4",
+    ),
+    "llr": AdditionEntry(
+        LocalLinearity,
+        "regularisers",
+        "penalises the loss's largest departure from its tangent, found in K steps",
+        "Qin et al. 2019",
+        "+ K+3 + K+4",
+    ),
+    "logitalign": AdditionEntry(
+        LogitAlign,
+        "regularisers",
+        "aligns predictions on the adversarial examples of x and of a noisy neighbour",
+        "Zhang et al. 2022; li2023 Table 1",
+        "+ 1 + 1, the perturbation twice",
+    ),
+    "consistency": AdditionEntry(
+        Consistency,
+        "regularisers",
+        "aligns predictions on the adversarial examples of two augmentations",
+        "Tack et al. 2022",
+        "everything on two views",
+    ),
+    "kdsa": AdditionEntry(
+        Distilled,
+        "outer_loss",
+        "distils from a standard and an adversarial teacher",
+        "Chen et al. 2021; li2023 Table 1",
+        "+ 0, and 2 forward passes of teachers",
+    ),
+    "reweight": AdditionEntry(
+        Reweighted,
+        "outer_loss",
+        "weighs samples by their true class's probability under attack",
+        "liu2022 §6.1",
+        "+ 0",
+    ),
+    "adaptive-targets": AdditionEntry(
+        AdaptiveTargets,
+        "outer_loss",
+        "labels move towards the predictions on adversarial examples",
+        "liu2022 §6.1, Algorithm 1",
+        "+ 0",
+    ),
 }
 
 
 def method(name: str, **options: Any) -> Method:
-    """A method by name; ``None`` for an option keeps the method's own value.
+    """A method by name, alone or with additions: ``pgd``, ``trades+awp+entropysgd``.
+
+    Options are those of the first part; an addition's are a dictionary under its name.
+    ``None`` for an option keeps the method's own value.
 
     >>> method("pgd", eps=8 / 255).passes
     Passes(forward=11, backward=11)
+    >>> method("trades+awp", eps=0.031, awp={"gamma": 0.005}).weights
+    AdversarialWeights(gamma=0.005, warmup=0)
     """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    entry = METHODS[name]
+    base, additions = split(name)
+    own = {key: value for key, value in options.items() if key not in additions}
+    perturbation, outer_loss, *more = _made("method", base, METHODS[base], own)
+    fields: dict[str, Any] = dict(*more)
+    for addition in additions:
+        entry = ADDITIONS[addition]
+        given = options.get(addition) or {}
+        # The ball of the attack, unless said otherwise.
+        shared = {k: own[k] for k in ("eps", "norm") if k in entry.options and k in own}
+        part = _made("addition", addition, entry, {**shared, **given}, outer_loss)
+        if entry.field == "outer_loss":
+            outer_loss = part
+        elif entry.field == "budget":
+            if perturbation is None:
+                raise UsageError(f"'{base}' has no attack whose eps {addition} could schedule.")
+            perturbation = perturbation.scheduled(part)
+        elif entry.field == "regularisers":
+            fields["regularisers"] = (*fields.get("regularisers", ()), part)
+        elif entry.field in fields:
+            other = next(a for a in additions if ADDITIONS[a].field == entry.field)
+            raise UsageError(
+                f"'{name}': {other} and {addition} can't be combined, since both decide "
+                f"{_DECIDES[entry.field]}."
+            )
+        else:
+            fields[entry.field] = part
+    return Method(name, perturbation, outer_loss, **fields)
+
+
+_DECIDES = {
+    "weights": "where the gradient is taken",
+    "descent": "what an update does with the gradient",
+    "averaging": "which mean of the weights is kept",
+}
+
+
+def split(name: str) -> tuple[str, tuple[str, ...]]:
+    """The method and the additions that a name is made of."""
+    base, *additions = name.split("+")
+    if base not in METHODS:
+        raise unknown("method", base, METHODS)
+    for addition in additions:
+        if addition not in ADDITIONS:
+            raise unknown("addition to a method", addition, ADDITIONS)
+        if additions.count(addition) > 1:
+            raise UsageError(f"'{name}' has {addition} twice.")
+    return base, tuple(additions)
+
+
+def _made(
+    what: str,
+    name: str,
+    entry: MethodEntry | AdditionEntry,
+    options: Any,
+    outer_loss: OuterLoss | None = None,
+) -> Any:
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in entry.options:
             listing = ", ".join(entry.options) or "none"
-            raise UsageError(f"method '{name}' takes no option '{key}'. It takes: {listing}.")
+            raise UsageError(f"{what} '{name}' takes no option '{key}'. It takes: {listing}.")
     missing = [key for key in entry.required if key not in given]
     if missing:
         raise UsageError(
-            f"method '{name}' needs {', '.join(missing)}, for example method('{name}', eps=8/255): "
+            f"{what} '{name}' needs {', '.join(missing)}, for example {what}('{name}', eps=8/255): "
             "eps and alpha are in units of inputs in [0, 1]."
         )
-    return Method(name, *entry.parts(**given))
+    if isinstance(entry, AdditionEntry) and entry.field == "outer_loss":
+        if not hasattr(outer_loss, "each"):
+            assert outer_loss is not None
+            raise UsageError(
+                f"{name} can't be combined with the loss '{outer_loss.describe()['part']}', which "
+                "has weights or targets of its own: use it with pgd, atta or trades, for example."
+            )
+        return entry.make(inner=outer_loss, **given)
+    return entry.make(**given)

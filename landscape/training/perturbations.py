@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.attacks import Attack
+from landscape.errors import UsageError
 from landscape.training.batch import Batch
-from landscape.training.network import frozen
+from landscape.training.budget import Budget
+from landscape.training.network import Forward, frozen
 
 
 class Passes(NamedTuple):
@@ -18,14 +22,60 @@ class Passes(NamedTuple):
     forward: int
     backward: int
 
+    def __add__(self, other: Passes) -> Passes:  # type: ignore[override]
+        return Passes(self.forward + other.forward, self.backward + other.backward)
 
-class Perturbation(Protocol):
-    """``batch -> x'``, detached, in [0, 1]."""
 
-    def __call__(self, batch: Batch) -> Tensor: ...
+class Perturbation:
+    """``batch -> x'`` in [0, 1], detached.
+
+    Attributes:
+        replays: updates in a row for every batch (Free-AT).
+        remembers: whether a call leaves something for the sample's next one, so that there must be
+            one call per update, and one view of a sample in it.
+    """
+
+    replays: int = 1
+    remembers: ClassVar[bool] = False
+
+    def __call__(self, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+    def after(self, batch: Batch) -> None:
+        """Called when the gradients of the update are there, before the weights move."""
+
+    def scheduled(self, budget: Budget) -> Perturbation:
+        """The same with an ε that changes along the training."""
+        raise UsageError(
+            f"'{self.describe()['part']}' has no single eps that a schedule could change: leave "
+            "pas out, or use a method whose attack has one radius, such as pgd."
+        )
+
+    def check(self, epochs: int) -> None:
+        """Refuse settings that don't fit into a run of ``epochs``."""
 
     @property
-    def passes(self) -> Passes: ...
+    def passes(self) -> Passes:
+        """Cost of one call."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting, JSON-able."""
+        raise NotImplementedError
+
+
+class Controller(Protocol):
+    """Decides between epochs, for curricula that are driven by validation (CAT18)."""
+
+    def after_epoch(
+        self,
+        model: nn.Module,
+        memory: dict[str, Tensor],
+        row: Mapping[str, float],
+        validate: Callable[[Attack | None], float],
+    ) -> None:
+        """``row``: of the history, so far. ``validate``: accuracy on validation data."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Every setting, JSON-able."""
@@ -33,23 +83,47 @@ class Perturbation(Protocol):
 
 
 @dataclass(frozen=True)
-class Attacked:
-    """x' found by an attack on the network as it is now, in the attack's ``mode``."""
+class Attacked(Perturbation):
+    """x' found by an attack on the network as it is now, in the attack's ``mode``.
+
+    Attributes:
+        budget: how its ε changes along the training, ``None`` for not at all; α in proportion.
+    """
 
     attack: Attack
+    budget: Budget | None = None
+
+    part: ClassVar[str] = "attack"
 
     def __call__(self, batch: Batch) -> Tensor:
         with frozen(batch.model, self.attack.mode) as forward:
-            streams = batch.streams.child("attack")
-            return self.attack.perturb(forward, batch.x, batch.y, streams=streams)
+            return self.perturbed(batch, forward, self.attack_at(batch))
+
+    def perturbed(self, batch: Batch, forward: Forward, attack: Attack) -> Tensor:
+        """x' from the network and the attack as they are at this time."""
+        streams = batch.streams.child("attack")
+        return attack.perturb(forward, batch.x, batch.y, streams=streams)
+
+    def attack_at(self, batch: Batch) -> Attack:
+        """The attack with the ε and the α of this time."""
+        if self.budget is None:
+            return self.attack
+        share, ball = self.budget.at(batch.time, batch.epochs), self.attack.ball
+        ball = dataclasses.replace(ball, radius=share * ball.radius)
+        step_size = share * self.attack.step_size
+        return dataclasses.replace(self.attack, ball=ball, step_size=step_size)
+
+    def scheduled(self, budget: Budget) -> Attacked:
+        return dataclasses.replace(self, budget=budget)
+
+    def check(self, epochs: int) -> None:
+        if self.budget is not None:
+            self.budget.check(epochs)
 
     @property
     def passes(self) -> Passes:
-        """One of each per step; KL needs f(x), and restarts are compared by another forward."""
-        attack = self.attack
-        steps = attack.restarts * attack.steps
-        compared = attack.restarts if attack.restarts > 1 else 0
-        return Passes(steps + compared + (attack.objective == "kl"), steps)
+        return Passes(*self.attack.passes)
 
     def describe(self) -> dict[str, Any]:
-        return {"part": "attack", **self.attack.describe()}
+        found = {"part": self.part, **self.attack.describe()}
+        return found if self.budget is None else {**found, "budget": self.budget.describe()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from landscape.attacks import attack
@@ -12,24 +11,11 @@ from landscape.data import entry_of
 from landscape.errors import UsageError, unknown
 from landscape.models import ModelSpec
 from landscape.training.config import TrainConfig
-from landscape.training.methods import METHODS, method
+from landscape.training.methods import METHODS, method, split
 from landscape.training.optimisers import Optimiser
+from landscape.training.paper_recipes import PAPER_RECIPES, Recipe
 from landscape.training.plan import Plan
 from landscape.training.schedules import Schedule
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Defaults of one data set.
-
-    ``values`` are options of ``default_config``; ``methods`` replaces some of them for a method.
-    """
-
-    model: str
-    values: Mapping[str, Any]
-    source: str
-    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
 
 _CIFAR = {
     "eps": 8 / 255,
@@ -80,11 +66,18 @@ _DIGITS32 = {
     "schedule": "cyclic",
     "peak": 0.3,
 }
+# An epoch has 19 updates; without momentum the walk needs larger steps than SGD.
+_DIGITS_ENTROPY: dict[str, Any] = {"steps": 5, "inner_lr": 10.0, "scaled": False}
+_DIGITS_METHODS: dict[str, dict[str, Any]] = {
+    "entropysgd": _DIGITS_ENTROPY,
+    "entropysgd2": _DIGITS_ENTROPY,
+    "swa": {"start": 8},
+}
 _OWN = "this package: under a minute on two CPU cores"
 
 RECIPES: dict[str, Recipe] = {
-    "digits": Recipe("lenet-4", _DIGITS, _OWN),
-    "digits32": Recipe("resnet18-1", _DIGITS32, _OWN),
+    "digits": Recipe("lenet-4", _DIGITS, _OWN, _DIGITS_METHODS),
+    "digits32": Recipe("resnet18-1", _DIGITS32, _OWN, _DIGITS_METHODS),
     "mnist": _MNIST,
     "fashion-mnist": dataclasses.replace(_MNIST, source="as mnist"),
     "cifar10": Recipe("preact-resnet18", _CIFAR, _RICE, {"trades": _CIFAR_TRADES}),
@@ -94,17 +87,18 @@ RECIPES: dict[str, Recipe] = {
         {**_CIFAR, "eps": 0.02, "alpha": 0.005, "lr": 0.01},
         "liu2022, SVHN attack; the rest as cifar10, at a tenth of its learning rate",
     ),
+    **PAPER_RECIPES,
 }
 
 _OPTIMISER = {f.name for f in dataclasses.fields(Optimiser)}
 _SCHEDULE = {f.name for f in dataclasses.fields(Schedule)}
 _PLAN = {"epochs", "batch_size", "clip_norm", "validation_attack", "seed"}
-_CONFIG = {"data_options", "n_examples", "augmentation", "evaluation", "device"}
+_CONFIG = {"data_options", "n_examples", "subset", "augmentation", "evaluation", "device"}
 _MODEL = {"in_shape", "num_classes", "normalize", "model_options"}
 
 
 def default_config(
-    data: str,
+    data: str | None = None,
     model: str | None = None,
     method_name: str = "standard",
     *,
@@ -114,30 +108,43 @@ def default_config(
     """The configuration of a training from the data set's recipe, with ``overrides``.
 
     Args:
-        data: name of a data set; ``recipe`` names the row of ``RECIPES`` to use for one that
-            has none of its own. model: name of an architecture.
+        data: name of a data set, by default the recipe's, or ``digits``. recipe: a row of
+            ``RECIPES``, by default that of the data set. model: name of an architecture.
         overrides: by field: options of the method (``eps``, ``alpha``, ``steps``, ``norm``,
-            ``beta``, ...), fields of ``Optimiser``, ``Schedule``, ``Plan`` and ``TrainConfig``,
-            and ``in_shape``, ``num_classes``, ``normalize``, ``model_options`` of the network.
-            ``None`` keeps the default. Milestones keep their place in a run whose ``epochs``
+            ``beta``, ...), those of an addition as a dictionary (``awp={"gamma": .005}``), fields
+            of ``Optimiser``, ``Schedule``, ``Plan`` and ``TrainConfig``, and ``in_shape``,
+            ``num_classes``, ``normalize``, ``model_options`` of the network. ``None`` keeps the
+            default. Milestones keep their place in a run whose ``epochs``
             alone are changed, rounded to whole epochs.
 
     Robust accuracy is measured by PGD-10 for validation (not for standard training) and by
     PGD-20 on the saved weights, at the recipe's or the given eps.
     """
+    if recipe is not None and data is None and recipe in RECIPES:
+        data = RECIPES[recipe].data or recipe
+    data = data or "digits"
     name = recipe or data
     if name not in RECIPES:
         error = unknown("recipe", name, RECIPES)
         raise UsageError(f"{error} Choose the one to take defaults from with recipe=.")
-    if method_name not in METHODS:
-        raise unknown("method", method_name, METHODS)
-    row, entry = RECIPES[name], METHODS[method_name]
+    base, additions = split(method_name)
+    row, entry = RECIPES[name], METHODS[base]
     given = {key: value for key, value in overrides.items() if value is not None}
-    known = {*entry.options, *_OPTIMISER, *_SCHEDULE, *_PLAN, *_CONFIG, *_MODEL, "eps", "norm"}
+    known = {*entry.options, *additions, *_OPTIMISER, *_SCHEDULE, *_PLAN, *_CONFIG, *_MODEL}
     for key in given:
-        if key not in known:
+        if key not in known | {"eps", "norm"}:
             raise unknown(f"option of training method '{method_name}'", key, known)
-    values = {**row.values, **row.methods.get(method_name, {}), **given}
+    values = {**row.values, **row.methods.get(base, {}), **given}
+    together = [
+        options
+        for names, options in row.methods.items()
+        if "+" in names and {*names.split("+")} <= {base, *additions}
+    ]
+    for addition in additions:
+        values[addition] = dict(row.methods.get(addition, {}))
+        for options in together:
+            values[addition].update(options.get(addition, {}))
+        values[addition].update(given.get(addition, {}))
     if "schedule" in given and "milestones" not in given:
         values.pop("milestones", None)
     elif "epochs" in given and "milestones" in values and "milestones" not in given:
@@ -151,7 +158,7 @@ def default_config(
 
     ball = {"eps": values["eps"], "norm": values.get("norm", "linf")}
     plan_values = pick(_PLAN)
-    if method_name != "standard":
+    if entry.robust:
         plan_values.setdefault("validation_attack", attack("pgd-10", **ball))
     config_values = pick(_CONFIG)
     config_values.setdefault("evaluation", attack("pgd-20", **ball))
@@ -161,7 +168,7 @@ def default_config(
         model=_spec(model or row.model, data, pick(_MODEL)),
         data=data,
         plan=Plan(
-            method=method(method_name, **pick(entry.options)),
+            method=method(method_name, **pick([*entry.options, *additions])),
             optimiser=Optimiser(**pick(_OPTIMISER)),
             schedule=Schedule(**pick(_SCHEDULE)),
             **plan_values,
