@@ -60,6 +60,16 @@ def test_worst_of_all_is_right_under_every_attack(short):
     assert found.worst <= found.accuracy.min()
 
 
+def test_attacks_that_leave_their_ball_are_no_part_of_the_worst_case():
+    model, x, y = digits(60)
+    objective = ls.Objective(model, (x, y))
+    named = {name: ls.attack(name, eps=0.1) for name in ("fgsm", "n-fgsm")}
+    found = ls.evaluate(objective, named)
+    assert found.within.tolist() == [True, True, False]
+    assert found.outcome("n-fgsm").mean() < found.worst == found.outcome("fgsm").mean()
+    np.testing.assert_array_equal(found.outcome_together(), found.outcome("fgsm"))
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_zero_radius_changes_nothing(short, norm):
     model, x, y = digits(30)

@@ -29,7 +29,7 @@ class Evaluation(Result):
     """Accuracy with its 95 % Wilson interval, and mean loss with its standard error, per attack.
 
     ``worst`` is the accuracy against all of them together: the share of samples that are right
-    under every attack and clean. ``stage`` names the members of AutoAttack, as
+    under every attack and clean; attacks that leave their ball (N-FGSM) don't count. ``stage`` names the members of AutoAttack, as
     ``autoattack/apgd-ce``, with the samples that withstood it and those before; its loss is NaN,
     because its points maximise none.
     """
@@ -43,6 +43,7 @@ class Evaluation(Result):
     loss: np.ndarray = array("attack", units="nats", label="mean loss")
     loss_standard_error: np.ndarray = array("attack", units="nats")
     correct: np.ndarray = array("attack", "sample")
+    within: np.ndarray = array("attack", label="stays within its ball")
     stage: np.ndarray | None = array("stage", label="members of AutoAttack", default=None)
     stage_correct: np.ndarray | None = array(
         "stage", "sample", label="withstood it and those before", default=None
@@ -72,6 +73,10 @@ class Evaluation(Result):
     def outcome(self, attack: str) -> np.ndarray:
         """Which samples are right under an attack, shape (N,), bool."""
         return np.asarray(self.correct[list(self.attack).index(attack)], dtype=bool)
+
+    def outcome_together(self) -> np.ndarray:
+        """Which samples are right under every attack that stays within its ball, (N,), bool."""
+        return _together(np.asarray(self.correct, dtype=bool), np.asarray(self.within, dtype=bool))
 
     def stages(self) -> dict[str, np.ndarray]:
         """The samples that withstood each member of AutoAttack and those before it, by name."""
@@ -116,7 +121,10 @@ def evaluate(
     )
     if any(isinstance(a, Attack) and a.steps for a in named.values()):
         _check_differentiable(objective)
-    rows = _Rows(objective, record, resume)
+    beyond = {
+        name for name, a in named.items() if isinstance(a, Attack) and a.reach > a.ball.radius
+    }
+    rows = _Rows(objective, record, beyond, resume)
     total = sum(passes(a, objective) for a in named.values())
     done = 0
 
@@ -169,11 +177,19 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 # -- inside ---------------------------------------------------------------------------------------
 
 
+def _together(correct: np.ndarray, within: np.ndarray) -> np.ndarray:
+    together: np.ndarray = correct[within].all(0)
+    return together
+
+
 class _Rows:
     """What has been found so far, and the result it makes."""
 
-    def __init__(self, objective: Objective, record: Record, resume: Evaluation | None) -> None:
+    def __init__(
+        self, objective: Objective, record: Record, beyond: set[str], resume: Evaluation | None
+    ) -> None:
         self._objective, self._record, self._earlier = objective, record, 0.0
+        self._beyond = beyond
         # Loss, its standard error, and who was right.
         self.found: dict[str, tuple[float, float, np.ndarray]] = {}
         self.stages: dict[str, np.ndarray] = {}
@@ -199,7 +215,8 @@ class _Rows:
         n = self._objective.batches.samples
         counts = [int(hits.sum()) for hits in correct]
         bounds = np.array([wilson(right, n) for right in counts])
-        worst = int(np.logical_and.reduce(correct).sum())
+        within = np.array([name not in self._beyond for name in self.found])
+        worst = int(_together(np.stack(correct), within).sum())
         low, high = wilson(worst, n)
         return Evaluation(
             provenance=self._record.finish(earlier=self._earlier),
@@ -210,6 +227,7 @@ class _Rows:
             loss=np.array(loss),
             loss_standard_error=np.array(errors),
             correct=np.stack(correct),
+            within=within,
             stage=np.array(list(self.stages)) if self.stages else None,
             stage_correct=np.stack(list(self.stages.values())) if self.stages else None,
             worst=worst / n,

@@ -114,7 +114,7 @@ def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 def _right(evaluation: Evaluation, attack: str) -> np.ndarray:
     if attack == WORST:
-        return np.logical_and.reduce(np.asarray(evaluation.correct, dtype=bool))
+        return evaluation.outcome_together()
     return evaluation.outcome(attack)
 
 
