@@ -30,17 +30,27 @@ SCHEMA_VERSION = 1
 
 # The modules that define the kinds of result, so that a file can be read before they were used.
 _HOMES = {
+    "agreement": "landscape.diagnostics",
     "connectivity": "landscape.connectivity",
     "cosine": "landscape.diagnostics",
     "density": "landscape.diagnostics",
+    "differences": "landscape.diagnostics",
+    "difficulty": "landscape.diagnostics",
+    "effectiveness": "landscape.diagnostics",
     "evaluation": "landscape.diagnostics",
+    "examples": "landscape.diagnostics",
     "history": "landscape.training",
     "inputs": "landscape.diagnostics",
+    "linearity": "landscape.diagnostics",
+    "lipschitz": "landscape.diagnostics",
+    "masking": "landscape.diagnostics",
+    "neurons": "landscape.diagnostics",
     "samples": "landscape.diagnostics",
     "smoothness": "landscape.diagnostics",
     "spectrum": "landscape.diagnostics",
     "surface": "landscape.diagnostics",
     "trace": "landscape.diagnostics",
+    "track": "landscape.tracking",
 }
 
 # What netCDF writes into a dimension that has no coordinate values; both netCDF4 and h5netcdf

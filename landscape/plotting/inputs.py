@@ -14,20 +14,25 @@ def page(results: Sequence[Any], labels: Sequence[str] = ()) -> Any:
     """Four panels: distribution of IG and of HS, spectrum, mean HS against the samples used."""
     with paper():
         fig = figure(PAGE, 0.72)
-        panels = fig.subplots(2, 2)
-        draw_distribution(results, "ig_l1", labels, ax=panels[0, 0])
-        draw_distribution(results, "hs", labels, ax=panels[0, 1])
-        draw_spectrum(results, labels, ax=panels[1, 0])
-        draw_running(results, labels, ax=panels[1, 1])
+        fill(fig.subplots(2, 2), results, labels)
         return fig
+
+
+def fill(panels: Any, results: Sequence[Any], labels: Sequence[str] = ()) -> None:
+    """The four panels, on axes (2, 2)."""
+    draw_distribution(results, "ig_l1", labels, ax=panels[0, 0])
+    draw_distribution(results, "hs", labels, ax=panels[0, 1])
+    draw_spectrum(results, labels, ax=panels[1, 0])
+    draw_running(results, labels, ax=panels[1, 1])
 
 
 def draw_distribution(
     results: Sequence[Any], name: str, labels: Sequence[str] = (), ax: Any = None
 ) -> Any:
-    """Histogram over samples of the field ``name``, common logarithmic bins, medians dashed.
+    """Histogram over samples of the field ``name``, common bins, medians dashed.
 
-    Samples at which it is zero can't be on the axis; the legend counts them.
+    Bins are logarithmic if the values span more than a decade. Samples at which it is zero are
+    not drawn; the legend counts them.
     """
     with paper():
         ax = axes(ax)
@@ -35,9 +40,11 @@ def draw_distribution(
         positive = np.concatenate([s[s > 0] for s in series])
         if len(positive):
             low, high = positive.min(), positive.max()
-            bins = np.geomspace(low, max(high, low * 1.01), 31)
+            log = high / low > 10  # the labels of less than a decade would overlap
+            spaced = np.geomspace if log else np.linspace
+            bins = spaced(low, max(high, low * 1.01), 31)
             bins[0], bins[-1] = low * (1 - 1e-9), max(high, low * 1.01) * (1 + 1e-9)
-            ax.set_xscale("log")
+            ax.set_xscale("log" if log else "linear")
         else:
             bins = np.linspace(-0.5, 0.5, 3)
         for i, values in enumerate(series):
@@ -50,15 +57,28 @@ def draw_distribution(
             ax.hist(shown, bins, histtype="stepfilled", color=colour, alpha=0.3)
             ax.hist(shown, bins, histtype="step", color=colour, linewidth=0.8)
             if median > 0:
-                ax.axvline(median, color=colour, linestyle="--", linewidth=1.0, label=said)
+                draw_median(ax, median, len(series), color=colour, label=said)
             else:
                 ax.plot([], [], color=colour, label=said)
         ax.set_xlabel(results[0].label(name))
         ax.set_ylabel("samples")
-        top = ax.get_ylim()[1]
-        ax.set_ylim(0, 1.2 * top)
-        ax.legend(loc="upper left")
+        legend_above(ax, len(series))
         return ax
+
+
+def draw_median(ax: Any, median: float, series: int, **style: Any) -> None:
+    """A dashed line that ends where ``legend_above`` puts the legend."""
+    ax.axvline(median, ymax=1 / _headroom(series), linestyle="--", linewidth=1.0, **style)
+
+
+def legend_above(ax: Any, series: int) -> None:
+    """A legend of so many rows above all that is drawn."""
+    ax.set_ylim(0, _headroom(series) * ax.get_ylim()[1])
+    ax.legend(loc="upper left")
+
+
+def _headroom(series: int) -> float:
+    return 1.08 + 0.13 * series
 
 
 def draw_spectrum(results: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
