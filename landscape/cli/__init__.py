@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "landscape.cli.export",
     "models": "landscape.cli.catalogue",
     "methods": "landscape.cli.catalogue",
+    "attacks": "landscape.cli.catalogue",
     "data": "landscape.cli.data",
     "doctor": "landscape.cli.doctor",
 }

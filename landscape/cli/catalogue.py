@@ -27,6 +27,27 @@ def models(**given: Any) -> None:
 
 
 @click.command()
+@options.verbosity
+def attacks(**given: Any) -> None:
+    """List the attacks that --attack accepts."""
+    from landscape.attacks import ATTACKS
+    from landscape.attacks.autoattack import PACKAGE, VERSIONS
+    from landscape.cli.output import Say
+
+    rows = [[name, entry.description] for name, entry in ATTACKS.items()]
+    rows += [
+        [name, f"AutoAttack {version}, by its authors' package {PACKAGE}: in `evaluate`"]
+        for name, version in VERSIONS.items()
+    ]
+    Say(**given).table(
+        "attacks in L∞ (--norm linf) and L2 (--norm l2); steps and restarts go into the name: "
+        "pgd-50x5",
+        ["name", "what it does"],
+        rows,
+    )
+
+
+@click.command()
 @click.argument("name", required=False)
 @options.verbosity
 def methods(name: str | None, **given: Any) -> None:
