@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,17 +14,35 @@ import torch.nn.functional as F
 from test_training import batchnorm, data, mlp, plan, same, trained
 from torch import Tensor, nn
 
+from landscape import checkpoints
 from landscape.attacks import Ball, attack
+from landscape.data import load
+from landscape.diagnostics import spectrum
 from landscape.errors import UsageError
+from landscape.models import ModelSpec
+from landscape.objective import Objective
 from landscape.random import Streams
-from landscape.training import METHODS, Method, Optimiser, fit, method
+from landscape.training import (
+    METHODS,
+    Method,
+    Optimiser,
+    Schedule,
+    State,
+    default_config,
+    fit,
+    method,
+    snapshots,
+    train,
+)
 from landscape.training.batch import Batch
+from landscape.training.budget import Budget
 from landscape.training.curricula import Difficulty, fosc, probability_gap
 from landscape.training.customised import TARGETS, SoftTargets
 from landscape.training.hessian_scores import lower, upper
 from landscape.training.loop import update
 from landscape.training.mart import Mart
 from landscape.training.perturbations import Passes
+from landscape.training.step_curriculum import STAGE, quantise
 
 EPS, ALPHA, STEPS = 0.1, 0.025, 10
 WHOLE = {"epochs": 20, "batch_size": 22}
@@ -515,6 +536,7 @@ COSTS = {
     "iaat": (method("iaat", eps=EPS, steps=7, radii_warmup=0), Passes(24, 22), "3K+3 + 3K+1"),
     "cat20": (method("cat20", eps=EPS, steps=7), Passes(9, 8), "K+2 + K+1"),
     "pgd+pas": (method("pgd+pas", eps=EPS, steps=7), Passes(8, 8), None),
+    "cat18": (method("cat18", eps=EPS, steps=4), Passes(3, 3), "at most K/2+1 + K/2+1"),
 }
 
 
@@ -548,7 +570,10 @@ def test_an_update_costs_the_stated_passes(case: str) -> None:
     if stated is not None:
         assert METHODS[case].cost == stated
     model, (x, y) = mlp(), data()
-    memory: dict[str, Tensor] = {"cat20.classes": torch.tensor(3)}
+    memory: dict[str, Tensor] = {
+        "cat20.classes": torch.tensor(3),
+        "cat18.stage": torch.tensor([4.0, 0, 0]),
+    }
     counted = Counted(model)
     p = plan(m)
     # At a time when λ of H-SAT lies between 0 and 1.
@@ -556,6 +581,8 @@ def test_an_update_costs_the_stated_passes(case: str) -> None:
     update(batch, p, p.optimiser.build(model.parameters()))
     if case in ("p-sat", "dat"):
         assert counted.passes(22) <= tuple(expected)
+    elif case == "cat18":  # slices of 5, 5, 4, 4 and 4
+        assert counted.passes(22) == (63 / 22, 63 / 22)
     else:
         assert counted.passes(22) == tuple(expected)
 
@@ -563,7 +590,7 @@ def test_an_update_costs_the_stated_passes(case: str) -> None:
 @pytest.mark.parametrize("mode", ["eval", "train", "train-frozen"])
 def test_p_sat_saves_the_passes_that_its_mask_saves_in_eval_mode(mode: str) -> None:
     (x, y), model = samples(), batchnorm().double()
-    level = -0.3
+    level = 0.02
     m = method("p-sat", eps=EPS, difficulty="constant", difficulty_from=level, attack_mode=mode)
     counted = Counted(model)
     adversarial = batch_of(m, model, x, y).adversarial
@@ -577,7 +604,7 @@ def test_p_sat_saves_the_passes_that_its_mask_saves_in_eval_mode(mode: str) -> N
         a, adv, label = a[None], adv[None], label[None]
         for _ in range(STEPS):
             looks += 1
-            if float(probability_gap(model(adv), label)) > level:
+            if float(probability_gap(model(adv), label).detach()) > level:
                 break
             adv = step(model, a, adv, label, ALPHA, EPS)
         found.append(adv)
@@ -655,6 +682,8 @@ STATEFUL = {
     "free": ({"replays": 2}, "free.delta"),
     "iaat": ({"radii_warmup": 1, "gamma": 0.03}, "iaat.eps"),
     "cat20": ({"eta": 0.02}, "cat20.eps"),
+    "cat18": ({"steps": 3, "patience": 1, "stage_accuracy": 0.0}, "cat18.stage"),
+    "pgd+pas": ({"steps": 2, "pas": {"periods": (1, 3)}}, "snapshot.1.0.weight"),
 }
 
 
@@ -663,13 +692,205 @@ def test_state_resumes_bit_for_bit(name: str) -> None:
     options, key = STATEFUL[name]
     m = method(name, eps=EPS, **options)
     whole, half = batchnorm(), batchnorm()
-    end = fit(whole, data(), plan(m, epochs=4))
-    state = fit(half, data(), plan(m, epochs=2))
+    held_out = data(9, seed=1)
+    # A schedule of eps belongs to a run's length, so the first half must know of the second.
+    states: list[State] = []
+    end = fit(whole, data(), plan(m, epochs=4), validation=held_out, save=states.append)
+    fit(half, data(), plan(m, epochs=4), validation=held_out)
     other = batchnorm(seed=5)
-    resumed = fit(other, data(), plan(m, epochs=4), state=state)
+    resumed = fit(other, data(), plan(m, epochs=4), validation=held_out, state=states[1])
     same(whole, other)
+    same(whole, half)
     assert torch.equal(end.memory[key], resumed.memory[key])
-    assert not torch.equal(end.memory[key], state.memory[key])
+    assert key not in states[1].memory or not torch.equal(end.memory[key], states[1].memory[key])
+
+
+# -- budgets that change --------------------------------------------------------------------------
+
+
+def test_budgets_are_cut_at_their_target_and_begin_again_with_every_period() -> None:
+    for schedule in ("linear", "cosine"):
+        budget = Budget(schedule, maximum=2.0)  # 16/255 for a target of 8/255
+        assert budget.at(0, 200) == 0
+        assert budget.at(50, 200) < 1
+        assert budget.at(100, 200) == pytest.approx(1)
+        assert budget.at(150, 200) == 1
+    assert Budget("linear", maximum=2.0).at(25, 200) == 0.25
+    assert Budget("cosine", minimum=0.2).at(50, 200) == pytest.approx(0.2 + 0.8 * 0.146447)
+    assert Budget("constant").at(3, 200) == 1
+    periods = Budget("linear", periods=(100, 150))
+    shares = [periods.at(t, 200) for t in (0, 50, 100, 125, 150, 175)]
+    assert shares == [0, 0.5, 0, 0.5, 0, 0.5]
+
+
+def test_learning_rates_begin_again_with_every_period() -> None:
+    whole = Schedule("step", milestones=(100, 150), warmup=20)
+    periodic = replace(whole, periods=(100, 150))
+    # A period of 100 epochs is the run of 200 at twice the speed, the others at four times.
+    for t in (0.0, 5.0, 49.0, 50.0, 80.0):
+        assert periodic.at(t, 200) == pytest.approx(whole.at(2 * t, 200))
+    for begin in (100, 150):
+        for t in (0.0, 3.0, 24.9, 25.1, 40.0):
+            assert periodic.at(begin + t, 200) == pytest.approx(whole.at(4 * t, 200))
+    assert periodic.at(200, 200) == pytest.approx(0.01)
+    with pytest.raises(UsageError, match=r"periods must .* the run of 2 epochs, got \[5\]"):
+        plan(schedule=Schedule(periods=(5,)))
+    assert "periods" not in plan().to_dict()["schedule"]
+    assert plan(schedule=Schedule(periods=(1,))).to_dict()["schedule"]["periods"] == [1]
+
+
+def test_20_updates_under_a_cosine_budget() -> None:
+    def perturb(m: nn.Module, x: Tensor, y: Tensor, s: Streams, rows: Tensor, epoch: int) -> Tensor:
+        share = min(1.0, 1.5 * 0.5 * (1 - math.cos(math.pi * ((epoch + 0.5) % 10) / 10)))
+        adv = x + share * (start(x, s) - x)
+        for _ in range(STEPS):
+            adv = step(m, x, adv, y, share * ALPHA, share * EPS)
+        return adv
+
+    budget = {"schedule": "cosine", "maximum": 1.5, "periods": (10,)}
+    agree(method("pgd+pas", eps=EPS, attack_mode="eval", pas=budget), perturb)
+
+
+@pytest.mark.parametrize("name", ["pgd", "trades", "mart", "fgsm-n", "p-sat", "h-sat", "dat"])
+def test_a_constant_budget_changes_nothing(name: str) -> None:
+    constant = method(f"{name}+pas", eps=EPS, pas={"schedule": "constant"})
+    same(trained(plan(constant)), trained(plan(method(name, eps=EPS))))
+    none = method(f"{name}+pas", eps=EPS, pas={"schedule": "constant", "maximum": 0.0})
+    batch = batch_of(none, mlp(), *data(), time=5.0)
+    assert float((batch.adversarial - batch.x).abs().max()) == 0
+
+
+def test_snapshots_at_the_ends_of_the_periods_are_one_network(tmp_path: Path) -> None:
+    config = default_config(
+        "digits",
+        "lenet-2",
+        "pgd+pas",
+        pas={"periods": (1, 2), "maximum": 2.0},
+        epochs=3,
+        n_examples=96,
+        steps=2,
+        evaluation=attack("pgd-2", eps=EPS),
+        validation_attack=attack("pgd-2", eps=EPS),
+    )
+    train(config, tmp_path, keep_every=1)
+    stored = checkpoints.load(tmp_path / "ensemble.pt")
+    assert stored.model is not None
+    together = stored.into(ModelSpec.from_dict(stored.model).build(seed=3)).eval()
+    x, y = load("digits", "test").tensors()
+    mean = torch.zeros(len(x), 10)
+    for epoch in (1, 2, 3):
+        one = checkpoints.load(tmp_path / "epochs" / f"{epoch:04d}.pt")
+        member = one.into(config.model.build(seed=4)).eval()
+        mean += member(x).softmax(1).detach() / 3
+    torch.testing.assert_close(together(x).exp(), mean)
+    accuracy = (mean.argmax(1) == y).double().mean()
+    assert stored.metrics["test_accuracy"] == pytest.approx(float(accuracy))
+    assert 0 <= stored.metrics["test_robust_accuracy"] <= stored.metrics["test_accuracy"]
+    # Diagnostics and attacks take it as they take a network.
+    objective = Objective(together, (x[:40], y[:40]), attack=attack("pgd-2", eps=EPS))
+    assert spectrum(objective, top=1).converged.all()
+    train(config, tmp_path, overwrite=True, keep_every=1)
+    assert checkpoints.load(tmp_path / "ensemble.pt").digest == stored.digest
+
+
+def test_an_ensemble_of_one_is_its_network() -> None:
+    for normalize in (None, (0.5, 0.25)):
+        spec = ModelSpec("lenet-2", (1, 8, 8), 10, normalize)
+        model = spec.build(seed=0).eval()
+        whole, weights = snapshots.ensemble(spec, [model.state_dict()])
+        assert whole == ModelSpec.from_dict(whole.to_dict())
+        one = whole.build(seed=1).eval()
+        one.load_state_dict(weights)
+        x = torch.rand(4, 1, 8, 8)
+        torch.testing.assert_close(one(x), model(x).log_softmax(1))
+    with pytest.raises(UsageError, match="members=0"):
+        ModelSpec("ensemble:lenet-2", (1, 8, 8), 10).build()
+
+
+# -- stages ---------------------------------------------------------------------------------------
+
+
+def test_20_updates_of_cat18() -> None:
+    def perturb(m: nn.Module, x: Tensor, y: Tensor, s: Streams, *_: Any) -> Tensor:
+        sizes = [6, 6, 5, 5]  # 22 samples in 4 slices
+        found, u = [], s.child("attack")
+        for j, (a, label) in enumerate(zip(x.split(sizes), y.split(sizes), strict=True)):
+            adv = a
+            if j:
+                alpha = 2 * EPS / j * (1 + float(u.uniform("step", (1,))) * (10 / j - 1))
+                stream = u.child("steps", j).child("restart", 0)
+                adv = (a + Ball("linf", EPS).sample(a, stream)).clamp(0, 1)
+            for _ in range(j):
+                adv = step(m, a, adv, label, alpha, EPS)
+            found.append(adv)
+        return torch.cat(found)
+
+    m = method("cat18", eps=EPS, steps=3)
+    fast, slow = mlp().double(), mlp().double()
+    state = State(weights=mlp().double().state_dict(), memory={STAGE: torch.tensor([3.0, 9, 0])})
+    assert state.epoch == 0
+    fit(fast, samples(), plan(m, **WHOLE), state=state, validation=samples())
+    slow_updates(slow, perturb)
+    same(fast, slow, rtol=1e-6, atol=1e-8)
+
+
+def test_stage_0_of_cat18_is_standard_training() -> None:
+    m = method("cat18", eps=EPS, steps=0)
+    held_out = data(9, seed=1)
+    same(trained(plan(m), batchnorm, validation=held_out), trained(plan(), batchnorm))
+
+
+def test_a_stage_ends_with_its_best_weights() -> None:
+    """Accuracies as given; weights are told apart by a bias."""
+    controller = method("cat18", eps=EPS, steps=2, patience=2).controller
+    assert controller is not None
+    model, memory, judged = mlp(), {}, []
+
+    def epoch(mark: float, accuracy: float, learned: float = 0.95) -> tuple[float, float]:
+        def validate(found: Any) -> float:
+            judged.append(found.steps)
+            return accuracy
+
+        with torch.no_grad():
+            model[1].bias.fill_(mark)
+        controller.after_epoch(model, memory, {"train_accuracy": learned}, validate)
+        return float(memory[STAGE][0]), float(model[1].bias[0].detach())
+
+    assert epoch(1.0, 0.5) == (0, 1)
+    assert epoch(2.0, 0.6) == (0, 2)
+    assert epoch(3.0, 0.6) == (0, 3)
+    assert epoch(4.0, 0.55, learned=0.9) == (0, 4)  # has not learned enough yet
+    assert epoch(5.0, 0.4) == (1, 2)
+    assert epoch(6.0, 0.1) == (1, 6)
+    assert epoch(7.0, 0.1) == (1, 7)
+    assert epoch(8.0, 0.1) == (2, 6)
+    for mark in (9.0, 10.0, 11.0, 12.0):  # the last one goes on
+        assert epoch(mark, 0.1) == (2, mark)
+    assert judged == [0] * 5 + [1] * 3 + [2] * 4
+
+
+def test_checkpoints_hold_the_weights_that_were_validated_before_a_stage_ends() -> None:
+    m = method("cat18", eps=EPS, steps=1, patience=1, stage_accuracy=0.0)
+    saved: list[State] = []
+    fit(mlp(), data(), plan(m, epochs=6), validation=data(9, seed=1), save=saved.append)
+    back = [s for s in saved if not torch.equal(s.weights["1.weight"], s.checkpoint["1.weight"])]
+    assert len(back) == 1
+
+
+def test_the_quantiser_has_its_levels() -> None:
+    x = torch.linspace(0, 1, 1000, dtype=torch.float64)
+    slow = sum((x >= i / 16).double() for i in range(1, 16)) / 15
+    torch.testing.assert_close(quantise(x), slow)
+    assert len(quantise(x).unique()) == 16
+    assert torch.equal(quantise(quantise(x)), quantise(x))
+    controller = method("cat18", eps=EPS, steps=2).controller
+    found = controller.validation(2).perturb(mlp(), *data(), streams=Streams(0))  # type: ignore
+    assert torch.equal(quantise(found), found)
+
+
+def test_cat18_needs_validation_data() -> None:
+    with pytest.raises(UsageError, match="decides by validation accuracy: give validation data"):
+        fit(mlp(), data(), plan(method("cat18", eps=EPS)))
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -696,6 +917,12 @@ def test_state_resumes_bit_for_bit(name: str) -> None:
         ("free", {"replays": 0}, "replays must be a whole number of at least 1, got 0"),
         ("cat20", {"eta": float("nan")}, "eta must be a finite number of at least 0, got nan"),
         ("cat20", {"kappa": -1.0}, "kappa must be a finite number of at least 0"),
+        ("cat18", {"patience": 0}, "patience must be at least 1 epoch, got 0"),
+        ("cat18", {"stage_accuracy": 2.0}, r"must lie in \[0, 1\], got 2"),
+        ("pgd+pas", {"pas": {"schedule": "cos"}}, "unknown schedule of the budget 'cos'.*cosine"),
+        ("pgd+pas", {"pas": {"minimum": 2}}, "0 <= minimum <= maximum, got 2 and 1"),
+        ("iaat+pas", {}, "no single eps that a schedule could change"),
+        ("free+pas", {}, "no single eps that a schedule could change"),
     ],
 )
 def test_bad_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:
@@ -708,6 +935,10 @@ def test_settings_outside_the_run_are_refused() -> None:
         UsageError, match="milestone 40 of the difficulty lies outside the run of 2"
     ):
         plan(method("p-sat", eps=EPS, difficulty_at=(1, 40)))
+    with pytest.raises(UsageError, match=r"periods must .* within the run of 2 epochs, got \[1, 2"):
+        plan(method("pgd+pas", eps=EPS, pas={"periods": (1, 2)}))
+    with pytest.raises(UsageError, match="'standard' has no attack whose eps pas could schedule"):
+        method("standard+pas")
     with pytest.raises(UsageError, match="a warm-up of 10 epochs leaves none of the run's 2"):
         plan(method("iaat", eps=EPS))
 

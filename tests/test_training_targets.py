@@ -18,7 +18,7 @@ from landscape.attacks import Attack, Ball
 from landscape.checkpoints import Checkpoint
 from landscape.data import AUGMENTATIONS
 from landscape.data.augment import CropFlip
-from landscape.errors import CheckpointError, UsageError
+from landscape.errors import CheckpointError, DataError, UsageError
 from landscape.models import ModelSpec
 from landscape.random import Streams
 from landscape.training import ADDITIONS, fit, method
@@ -26,6 +26,7 @@ from landscape.training.batch import Batch
 from landscape.training.cached import Cached, found_window
 from landscape.training.distillation import Distilled, Teacher
 from landscape.training.methods import Method
+from landscape.training.mixing import Mixed
 from landscape.training.outer_losses import CrossEntropy, Trades
 from landscape.training.perturbations import Attacked, Passes
 from landscape.training.samples import Samples, View
@@ -245,9 +246,18 @@ def test_several_views_of_a_sample_move_its_target_one_after_the_other() -> None
     torch.testing.assert_close(found, expected.repeat(2, 1))
 
 
+def test_samples_drawn_twice_are_no_views() -> None:
+    model, (x, y) = mlp(), data()
+    rows = torch.tensor([3, 5, 4, 3])
+    batch = replace(batch_of(model, x[rows], y[rows], rows=rows), population=22)
+    found = moving_target(batch, "t", model(batch.x), 0.5)
+    expected = 0.5 * F.one_hot(y[rows], CLASSES) + 0.5 * model(x[rows]).detach().softmax(1)
+    torch.testing.assert_close(found, expected)
+
+
 def test_weights_sum_to_one_and_hard_samples_weigh_less() -> None:
     model, (x, y) = mlp(), data()
-    loss = Reweighted(CrossEntropy())
+    loss = Reweighted(CrossEntropy(), warmup=0)
     batch = batch_of(model, x, y)
     each, plain = loss.each(batch, y), CrossEntropy().each(batch, y)
     weights = (each / plain).detach() / len(y)
@@ -417,7 +427,8 @@ def test_the_second_visit_starts_where_the_first_ended() -> None:
 )
 def test_what_samples_keep_is_resumed_bit_for_bit(name: str) -> None:
     more: dict[str, Any] = {"kdsa": KDSA} if "kdsa" in name else {}
-    more |= {"adaptive-targets": {"warmup": 1}} if "adaptive" in name and "+" in name else {}
+    if "reweight" in name:
+        more |= {"adaptive-targets": {"warmup": 1}, "reweight": {"warmup": 1}}
     more |= {"start": 1} if name == "self-adaptive" else {}
     p = plan(method(name, eps=0.1, steps=2, **more), epochs=4)
     shift = AUGMENTATIONS["shift"]
@@ -457,8 +468,8 @@ def test_wrapped_losses_cost_what_they_wrap() -> None:
     assert set(wrapped) <= {part for name in cases for part in name.split("+")}
     for name, expected in cases.items():
         more: dict[str, Any] = {"kdsa": KDSA} if "kdsa" in name else {}
-        if "adaptive-targets" in name:
-            more = {"adaptive-targets": {"warmup": 0}}
+        for part in {"reweight", "adaptive-targets"} & set(name.split("+")):
+            more[part] = {"warmup": 0}
         m = method(name, eps=0.1, steps=2, **more)
         assert m.passes == counted(m) == expected
 
@@ -511,7 +522,10 @@ def test_wrong_options_are_refused(name: str, options: dict[str, Any], message: 
 )
 def test_starts_beyond_the_run_are_refused(name: str, options: dict[str, Any]) -> None:
     m = method(name, eps=0.1, **options)
-    with pytest.raises(UsageError, match=r"(start|warmup)=\d epochs leave nothing of a run of 2"):
+    with pytest.raises(
+        UsageError,
+        match=r"(start|(reweight|adaptive-targets).warmup)=\d epochs leave nothing of a run of 2",
+    ):
         plan(m)
 
 
@@ -524,3 +538,60 @@ def test_adaptive_targets_need_samples_to_have_a_place() -> None:
     bank = batch.memory["adaptive-targets"]
     assert bank.shape == (22, CLASSES)
     assert torch.equal(bank.any(1).nonzero().squeeze(1), rows.sort().values)
+
+
+# -- additional data ------------------------------------------------------------------------------
+
+
+def mixed(own: int = 10, extra: int = 14) -> Mixed:
+    cpu = torch.device("cpu")
+    return Mixed(*(Samples(data(n, n), cpu, torch.float32) for n in (own, extra)))
+
+
+@pytest.mark.parametrize("batch_size", [8, 9, 5])
+def test_half_of_every_batch_is_from_either_set(batch_size: int) -> None:
+    both = mixed()
+    batches = list(both.shuffled(batch_size, Streams(0)))
+    assert len(batches) == both.batches(batch_size)
+    drawn = []
+    for rows, x, y, _ in batches:
+        own = int((rows < 10).sum())
+        full = len(rows) == batch_size
+        assert own - (len(rows) - own) == (batch_size % 2 if full else 0)
+        for i, row in enumerate(rows.tolist()):
+            there = data(10, 10) if row < 10 else data(14, 14)
+            assert torch.equal(x[i], there[0][row % 10 if row < 10 else row - 10])
+            assert y[i] == there[1][row if row < 10 else row - 10]
+        drawn += rows.tolist()
+    # Every additional sample once; the others evenly, and in another order the second time.
+    assert sorted(row for row in drawn if row >= 10) == list(range(10, 24))
+    own = [row for row in drawn if row < 10]
+    assert sorted(own[:10]) == list(range(10))
+    assert own[10:] != own[: len(own) - 10]
+    counts = [own.count(row) for row in range(10)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_fine_tuning_with_additional_data() -> None:
+    m, p = method("fine-tune", eps=0.1, steps=2), {"epochs": 2, "batch_size": 8}
+    model, again = mlp(), mlp()
+    seen: list[tuple[int, ...]] = []
+    state = fit(
+        model,
+        data(10, 10),
+        plan(m, **p),
+        extra=data(14, 14),
+        progress=lambda *a: seen.append(a[:4]),
+    )
+    assert seen[-1] == (2, 2, 4, 4)
+    assert state.columns["train_loss"][1] < state.columns["train_loss"][0]
+    first = fit(again, data(10, 10), plan(m, **{**p, "epochs": 1}), extra=data(14, 14))
+    other = mlp(seed=3)
+    fit(other, data(10, 10), plan(m, **p), extra=data(14, 14), state=first)
+    same(other, model)
+
+
+def test_additional_data_of_another_shape_are_refused() -> None:
+    x, y = data()
+    with pytest.raises(DataError, match=r"shape \(1, 4, 5\), the training data of \(1, 4, 6\)"):
+        fit(mlp(), (x, y), plan(), extra=(x[..., :5], y))

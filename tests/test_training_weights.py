@@ -256,9 +256,11 @@ def test_swa_is_what_is_validated() -> None:
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_every_addition_is_plain_data_and_documented(name: str) -> None:
-    m = method(f"standard+{name}")
+    needed = {"kdsa": {"standard": mlp(), "adversarial": mlp(1)}}
+    options = {"eps": 0.1, name: needed.get(name, {})}
+    m = method(f"pgd+{name}", **options)
     assert json.loads(json.dumps(m.to_dict())) == m.to_dict()
-    assert m == method(f"standard+{name}")
+    assert m == method(f"pgd+{name}", **options)
     entry = ADDITIONS[name]
     assert entry.description
     assert entry.reference

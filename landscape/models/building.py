@@ -15,6 +15,7 @@ from torch import nn
 from landscape.errors import UsageError, unknown
 from landscape.models import registry
 from landscape.models.common import Normalize, Normalized, Shape, whole
+from landscape.models.ensemble import Ensemble
 from landscape.models.foreign import imported_model, torchvision_model
 from landscape.random import seeded
 
@@ -34,7 +35,8 @@ def build(
 
     ``name`` is a row of ``MODELS``, a row with numbers (``lenet-4``, ``resnet18-8``,
     ``wrn-34-10``), ``torchvision:NAME`` or ``package.module:factory``. Inputs have ``in_shape``
-    (C, H, W). ``normalize`` is (mean, std), each one number or one per channel; with it the
+    (C, H, W). ``ensemble:NAME`` with ``members=K`` is an ``Ensemble`` of K networks of a name.
+    ``normalize`` is (mean, std), each one number or one per channel; with it the
     result is ``Normalized``, keys ``normalize.*`` and ``network.*``, without it the bare network.
     With ``seed`` the initialisation depends on nothing else and torch's global random state is
     left as it was; without, it is drawn from that state.
@@ -112,6 +114,10 @@ def _network(name: str, in_shape: Shape, num_classes: int, options: dict[str, An
     prefix, colon, rest = name.partition(":")
     if prefix == "torchvision" and colon:
         return torchvision_model(rest, in_shape, num_classes, options)
+    if prefix == "ensemble" and colon:
+        own = {key: value for key, value in options.items() if key != "members"}
+        members = range(whole("members", options.get("members", 0)))
+        return Ensemble(_network(rest, in_shape, num_classes, own) for _ in members)
     if colon:
         return imported_model(name, in_shape, num_classes, options)
     resolved = registry.resolve(name)

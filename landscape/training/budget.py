@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from landscape.errors import UsageError, unknown
+from landscape.training.schedules import check_periods, position
 
 BUDGETS: dict[str, Callable[[float], float]] = {
     "constant": lambda r: 1.0,
@@ -50,21 +49,11 @@ class Budget:
 
     def check(self, epochs: int) -> None:
         """Refuse periods that don't lie within a run of ``epochs``."""
-        if any(a >= b for a, b in itertools.pairwise([0, *self.periods, epochs])):
-            raise UsageError(
-                f"periods must increase and lie within the run of {epochs} epochs, "
-                f"got {list(self.periods)}."
-            )
-
-    def position(self, t: float, epochs: float) -> float:
-        """r at time ``t``, in epochs, of a run of ``epochs``."""
-        ends = [0.0, *self.periods, epochs]
-        i = min(bisect.bisect_right(ends, t), len(ends) - 1)
-        return min(1.0, (t - ends[i - 1]) / (ends[i] - ends[i - 1]))
+        check_periods(self.periods, epochs)
 
     def at(self, t: float, epochs: float) -> float:
         """ε(t) / ε, in [0, 1]."""
-        s = BUDGETS[self.schedule](self.position(t, epochs))
+        s = BUDGETS[self.schedule](position(t, self.periods, epochs))
         return min(1.0, self.minimum + s * (self.maximum - self.minimum))
 
     def describe(self) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from landscape.attacks import Attack
+from landscape.checkpoints import Checkpoint, find, load
 from landscape.data import augmentation, entry_of
 from landscape.errors import UsageError
 from landscape.models import ModelSpec
@@ -29,6 +31,8 @@ class TrainConfig:
             train, val and test are used. data_options: of ``landscape.data.load``.
         n_examples: how many of the training split, ``None`` for all.
         subset: of these, the easiest, hardest or random ones: ``easiest:1000@RUN``.
+        initial: checkpoint whose weights the training starts from, ``None`` for random ones; a
+            path, or the name of one that comes with the package.
         augmentation: a row of ``landscape.data.AUGMENTATIONS``.
         evaluation: attack on the saved weights, on the validation and the test split.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; not part of what identifies a run.
@@ -40,6 +44,7 @@ class TrainConfig:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     n_examples: int | None = None
     subset: Subset | str | None = None
+    initial: str | None = None
     augmentation: str = "none"
     evaluation: Attack | None = None
     device: str = "auto"
@@ -75,6 +80,7 @@ class TrainConfig:
             "n_examples": self.n_examples,
             # Only if there is one: a run of all the data has the same digest as ever.
             **({"subset": self.chosen.describe()} if self.chosen else {}),
+            **({"initial": self._describe_initial()} if self.initial else {}),
             "augmentation": self.augmentation,
             **self.plan.to_dict(),
             "evaluation": self.evaluation.describe() if self.evaluation else None,
@@ -86,6 +92,15 @@ class TrainConfig:
         """``subset``, which is never text once the configuration is made."""
         assert not isinstance(self.subset, str)
         return self.subset
+
+    @cached_property
+    def start(self) -> Checkpoint | None:
+        """The checkpoint ``initial``."""
+        return None if self.initial is None else load(find(self.initial))
+
+    def _describe_initial(self) -> dict[str, str]:
+        assert self.start is not None
+        return {"source": str(self.initial), "digest": self.start.digest}
 
     @property
     def digest(self) -> str:
@@ -107,7 +122,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what may differ when a run is continued elsewhere, as JSON has it."""
     kept: dict[str, Any] = json.loads(json.dumps(config))
     kept.pop("device", None)
-    kept.get("subset", {}).pop("source", None)  # a folder may be moved; its digest stays
+    for part in ("subset", "initial"):
+        kept.get(part, {}).pop("source", None)  # a file may be moved; its digest stays
     return kept
 
 

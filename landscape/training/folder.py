@@ -1,13 +1,14 @@
 """The folder of a training run, and what an existing one means for a new request.
 
-========== ===================================================================
-last.pt    the training after its last finished epoch, from which it continues
-best.pt    checkpoint of the epoch of highest validation accuracy so far
-final.pt   checkpoint of the last epoch; there once the run is finished
-history.h5 one row per finished epoch
-track.h5   with ``track``: what was recorded along the training
-epochs/    with ``keep_every``: checkpoints of the initial network and of every so many epochs
-========== ===================================================================
+=========== ==================================================================
+last.pt     the training after its last finished epoch, from which it continues
+best.pt     checkpoint of the epoch of highest validation accuracy so far
+final.pt    checkpoint of the last epoch; there once the run is finished
+ensemble.pt with periods of eps: the networks at their ends, as one checkpoint
+history.h5  one row per finished epoch
+track.h5    with ``track``: what was recorded along the training
+epochs/     with ``keep_every``: checkpoints of the initial network and of every so many epochs
+=========== ==================================================================
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from landscape.training.config import TrainConfig, differences
 from landscape.training.state import State
 
 CHECKPOINTS = ("best.pt", "final.pt")
-FILES = ("last.pt", *CHECKPOINTS, "history.h5", "track.h5")
+FILES = ("last.pt", *CHECKPOINTS, "ensemble.pt", "history.h5", "track.h5")
 EPOCHS = "epochs"
 FORMAT, VERSION = "landscape-training", 1
 

@@ -15,7 +15,9 @@ from landscape.attacks import Attack
 from landscape.errors import NumericalError, UsageError
 from landscape.random import Streams, seeded
 from landscape.tracking import Tracker
+from landscape.training import snapshots
 from landscape.training.batch import Batch
+from landscape.training.mixing import Mixed
 from landscape.training.network import check_classifier, exchanged, restored_flags
 from landscape.training.plan import Plan
 from landscape.training.samples import Augment, Samples
@@ -31,6 +33,7 @@ def fit(
     plan: Plan,
     *,
     validation: Any = None,
+    extra: Any = None,
     augment: Augment | None = None,
     progress: Progress | None = None,
     state: State | None = None,
@@ -48,6 +51,7 @@ def fit(
     Args:
         data: ``(x, y)`` tensors, a ``landscape.data`` set or other re-iterable batches, x in
             [0, 1]. validation: the same, for choosing the best epoch.
+        extra: additional training data, from which half of every batch comes (``Mixed``).
         augment: ``fn(x, generator) -> x`` on a batch, for example from
             ``landscape.data.AUGMENTATIONS``.
         progress: called after every batch as (epoch, epochs, batch, batches, metrics), counted
@@ -65,6 +69,8 @@ def fit(
     if not parameters:
         raise UsageError("the model has no parameters that require gradients.")
     samples = Samples(data, parameters[0].device, parameters[0].dtype)
+    if extra is not None:
+        samples = Mixed(samples, Samples(extra, samples.device, samples.dtype))
     check_classifier(model, samples.take(torch.arange(min(2, len(samples))))[0], samples.labels)
     validator = None
     if validation is not None:
@@ -107,7 +113,12 @@ def fit(
             row["val_robust_accuracy"] = found.get("robust_accuracy", math.nan)
             row["constant_classifier"] = found.get("constant_classifier", math.nan)
             if plan.method.controller is not None:
+                # It may exchange the weights: checkpoints hold those that were validated.
+                published = published or _copied(model)
                 plan.method.controller.after_epoch(model, memory, row, validate)
+            if plan.method.budget is not None:
+                kept = published or model.state_dict()
+                snapshots.keep(plan.method.budget, kept, memory, epoch + 1, plan.epochs)
             row["seconds"] = time.perf_counter() - start
             if tracker is not None:
                 tracker.end_epoch()
@@ -115,7 +126,7 @@ def fit(
             if save is not None:
                 save(state)
             if progress is not None:
-                batches = math.ceil(len(samples) / plan.batch_size)
+                batches = samples.batches(plan.batch_size)
                 progress(epoch + 1, plan.epochs, batches, batches, row)
     if state.published:
         model.load_state_dict(state.published)
@@ -136,6 +147,10 @@ def _published(
     return averaging.published(model, memory, batches)
 
 
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+
 def _epoch(
     model: nn.Module,
     samples: Samples,
@@ -148,7 +163,7 @@ def _epoch(
     tracker: Tracker | None,
 ) -> dict[str, float]:
     method, streams = plan.method, Streams(plan.seed, "train", epoch)
-    batches = math.ceil(len(samples) / plan.batch_size)
+    batches = samples.batches(plan.batch_size)
     loss_sum, right, seen, lr = 0.0, 0, 0, 0.0
     model.train()
     with seeded(streams.derived_seed("torch"), samples.device):

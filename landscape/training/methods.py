@@ -38,6 +38,7 @@ from landscape.training.outer_losses import CrossEntropy, OuterLoss, Regulariser
 from landscape.training.perturbations import Attacked, Controller, Passes, Perturbation
 from landscape.training.replayed import free
 from landscape.training.single_step import fgsm, fgsm_n, fgsm_r, n_fgsm
+from landscape.training.step_curriculum import cat18
 from landscape.training.targets import AdaptiveTargets, Reweighted, fine_tune, self_adaptive
 from landscape.training.weights import AdversarialWeights
 
@@ -94,6 +95,11 @@ class Method:
     def replays(self) -> int:
         """Updates in a row for every batch."""
         return self.perturbation.replays if self.perturbation is not None else 1
+
+    @property
+    def budget(self) -> Budget | None:
+        """How ε changes along the training, ``None`` for not at all."""
+        return getattr(self.perturbation, "budget", None)
 
     @property
     def passes(self) -> Passes:
@@ -174,7 +180,10 @@ class MethodEntry(_Entry):
 
 @dataclass(frozen=True)
 class AdditionEntry(_Entry):
-    """One row: a part that goes with any method, ``make(**options)``, for ``field`` of it."""
+    """One row: a part that goes with any method, ``make(**options)``, for ``field`` of it.
+
+    For ``outer_loss`` it is made around the method's own, ``make(inner=loss, **options)``.
+    """
 
     make: Callable[..., Any]
     field: str
@@ -312,6 +321,12 @@ METHODS: dict[str, MethodEntry] = {
         "PGD whose steps end for samples that have converged enough",
         "Wang et al. 2019",
         "at most K+1 + K+1",
+    ),
+    "cat18": MethodEntry(
+        cat18,
+        "PGD of 0 to k steps on slices of the batch, k growing in stages",
+        "Cai et al. 2018",
+        "at most K/2+1 + K/2+1",
     ),
     "iaat": MethodEntry(
         iaat,

@@ -73,10 +73,7 @@ class Plan:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "optimiser": dataclasses.asdict(self.optimiser),
-            "schedule": {
-                **dataclasses.asdict(self.schedule),
-                "milestones": list(self.schedule.milestones),
-            },
+            "schedule": self.schedule.describe(),
             "clip_norm": self.clip_norm,
             "validation_attack": attack.describe() if attack else None,
             "seed": self.seed,

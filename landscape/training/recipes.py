@@ -11,6 +11,7 @@ from landscape.data import entry_of
 from landscape.errors import UsageError, unknown
 from landscape.models import ModelSpec
 from landscape.training.config import TrainConfig
+from landscape.training.digits_recipes import DIGITS_RECIPES
 from landscape.training.methods import METHODS, method, split
 from landscape.training.optimisers import Optimiser
 from landscape.training.paper_recipes import PAPER_RECIPES, Recipe
@@ -28,8 +29,13 @@ _CIFAR = {
     "schedule": "step",
     "milestones": (100, 150),
 }
-_CIFAR_TRADES = {"eps": 0.031, "alpha": 0.007, "weight_decay": 2e-4}
-_RICE = "Rice et al. 2020 (locuslab/robust_overfitting); TRADES attack: Zhang et al. 2019"
+_CIFAR_METHODS: dict[str, dict[str, Any]] = {
+    "trades": {"eps": 0.031, "alpha": 0.007, "weight_decay": 2e-4},
+    "atta": {"steps": 1},
+    "trades+awp": {"awp": {"gamma": 0.005, "warmup": 10}},
+    "swa": {"start": 55},
+}
+_RICE = "Rice et al. 2020; TRADES: Zhang et al. 2019; AWP: Wu et al. 2020; SWA: Chen et al. 2021"
 _MNIST = Recipe(
     "mnist-cnn",
     {
@@ -44,48 +50,19 @@ _MNIST = Recipe(
         "milestones": (40, 50, 60),
     },
     "sitawarin2021, MNIST; TRADES attack: Zhang et al. 2019",
-    {"trades": {"alpha": 0.01, "beta": 1.0}},
+    {"trades": {"alpha": 0.01, "beta": 1.0}, "atta": {"steps": 1, "reset": 0}},
 )
-_DIGITS = {
-    "eps": 0.1,
-    "steps": 10,
-    "epochs": 40,
-    "batch_size": 64,
-    "lr": 0.05,
-    "weight_decay": 5e-4,
-    "schedule": "step",
-    "milestones": (25, 35),
-}
-_DIGITS32 = {
-    "eps": 0.1,
-    "steps": 5,
-    "epochs": 15,
-    "batch_size": 64,
-    "lr": 0.05,
-    "weight_decay": 5e-4,
-    "schedule": "cyclic",
-    "peak": 0.3,
-}
-# An epoch has 19 updates; without momentum the walk needs larger steps than SGD.
-_DIGITS_ENTROPY: dict[str, Any] = {"steps": 5, "inner_lr": 10.0, "scaled": False}
-_DIGITS_METHODS: dict[str, dict[str, Any]] = {
-    "entropysgd": _DIGITS_ENTROPY,
-    "entropysgd2": _DIGITS_ENTROPY,
-    "swa": {"start": 8},
-}
-_OWN = "this package: under a minute on two CPU cores"
-
 RECIPES: dict[str, Recipe] = {
-    "digits": Recipe("lenet-4", _DIGITS, _OWN, _DIGITS_METHODS),
-    "digits32": Recipe("resnet18-1", _DIGITS32, _OWN, _DIGITS_METHODS),
+    **DIGITS_RECIPES,
     "mnist": _MNIST,
     "fashion-mnist": dataclasses.replace(_MNIST, source="as mnist"),
-    "cifar10": Recipe("preact-resnet18", _CIFAR, _RICE, {"trades": _CIFAR_TRADES}),
-    "cifar100": Recipe("preact-resnet18", _CIFAR, _RICE, {"trades": _CIFAR_TRADES}),
+    "cifar10": Recipe("preact-resnet18", _CIFAR, _RICE, _CIFAR_METHODS),
+    "cifar100": Recipe("preact-resnet18", _CIFAR, _RICE, _CIFAR_METHODS),
     "svhn": Recipe(
         "preact-resnet18",
         {**_CIFAR, "eps": 0.02, "alpha": 0.005, "lr": 0.01},
         "liu2022, SVHN attack; the rest as cifar10, at a tenth of its learning rate",
+        {"atta": {"steps": 1}, "swa": {"start": 55}},
     ),
     **PAPER_RECIPES,
 }
@@ -93,7 +70,27 @@ RECIPES: dict[str, Recipe] = {
 _OPTIMISER = {f.name for f in dataclasses.fields(Optimiser)}
 _SCHEDULE = {f.name for f in dataclasses.fields(Schedule)}
 _PLAN = {"epochs", "batch_size", "clip_norm", "validation_attack", "seed"}
-_CONFIG = {"data_options", "n_examples", "subset", "augmentation", "evaluation", "device"}
+_CONFIG = {
+    "data_options",
+    "n_examples",
+    "subset",
+    "initial",
+    "augmentation",
+    "evaluation",
+    "device",
+}
+# Options of methods and additions that are numbers of epochs.
+_IN_EPOCHS = {
+    "difficulty_at",
+    "fosc_until",
+    "patience",
+    "periods",
+    "radii_warmup",
+    "ramp",
+    "reset",
+    "start",
+    "warmup",
+}
 _MODEL = {"in_shape", "num_classes", "normalize", "model_options"}
 
 
@@ -114,8 +111,8 @@ def default_config(
             ``beta``, ...), those of an addition as a dictionary (``awp={"gamma": .005}``), fields
             of ``Optimiser``, ``Schedule``, ``Plan`` and ``TrainConfig``, and ``in_shape``,
             ``num_classes``, ``normalize``, ``model_options`` of the network. ``None`` keeps the
-            default. Milestones keep their place in a run whose ``epochs``
-            alone are changed, rounded to whole epochs.
+            default. Milestones, warm-ups and other epochs of the recipe keep their place in a run
+            whose ``epochs`` alone are changed, rounded to whole epochs.
 
     Robust accuracy is measured by PGD-10 for validation (not for standard training) and by
     PGD-20 on the saved weights, at the recipe's or the given eps.
@@ -134,24 +131,39 @@ def default_config(
     for key in given:
         if key not in known | {"eps", "norm"}:
             raise unknown(f"option of training method '{method_name}'", key, known)
-    values = {**row.values, **row.methods.get(base, {}), **given}
     together = [
         options
         for names, options in row.methods.items()
         if "+" in names and {*names.split("+")} <= {base, *additions}
     ]
-    for addition in additions:
-        values[addition] = dict(row.methods.get(addition, {}))
+
+    def of(part: str) -> dict[str, Any]:
+        found = dict(row.methods.get(part, {}))
         for options in together:
-            values[addition].update(options.get(addition, {}))
-        values[addition].update(given.get(addition, {}))
+            found.update(options.get(part, {}))
+        return found
+
+    chosen = {**row.values, **of(base)}
+    values = {**chosen, **given}
+    old, new = chosen["epochs"], values["epochs"]
     if "schedule" in given and "milestones" not in given:
         values.pop("milestones", None)
-    elif "epochs" in given and "milestones" in values and "milestones" not in given:
-        values.update(_scaled(values["milestones"], row.values["epochs"], values["epochs"]))
-    # A step size belongs to the radius it was chosen for.
-    if "alpha" not in given and ("eps" in given or "steps" in given or "norm" in given):
-        values.pop("alpha", None)
+    elif "milestones" in values and "milestones" not in given and old != new:
+        values["milestones"] = _moved(values["milestones"], old, new)
+        if not values["milestones"]:
+            values["schedule"] = "constant"
+    for key in _IN_EPOCHS & {*of(base)} - {*given}:
+        values[key] = _moved(values[key], old, new)
+    for addition in additions:
+        options = of(addition)
+        options |= {key: _moved(options[key], old, new) for key in _IN_EPOCHS & {*options}}
+        values[addition] = options | dict(given.get(addition, {}))
+    # A step size belongs to the radius and the number of steps it was chosen for.
+    attacked = {"eps", "steps", "norm"}
+    if "alpha" not in given:
+        alone = "alpha" not in of(base) and ("steps" not in entry.options or attacked & {*of(base)})
+        if alone or attacked & {*given}:
+            values.pop("alpha", None)
 
     def pick(names: set[str] | Sequence[str]) -> dict[str, Any]:
         return {key: values[key] for key in names if key in values}
@@ -177,11 +189,12 @@ def default_config(
     )
 
 
-def _scaled(milestones: Sequence[float], old: int, new: int) -> dict[str, Any]:
-    """The schedule of ``milestones`` in a run of another length; constant if none remains."""
-    moved = sorted({round(m * new / old) for m in milestones})
-    kept = tuple(m for m in moved if 0 < m < new)
-    return {"milestones": kept} if kept else {"milestones": (), "schedule": "constant"}
+def _moved(when: Any, old: int, new: int) -> Any:
+    """An epoch, or several, of a run of ``old`` epochs in one of ``new``."""
+    if isinstance(when, tuple):
+        moved = sorted({round(epoch * new / old) for epoch in when})
+        return tuple(epoch for epoch in moved if 0 < epoch < new)
+    return max(1, round(when * new / old)) if when and old != new else when
 
 
 def _spec(model: str, data: str, values: Mapping[str, Any]) -> ModelSpec:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from landscape.files import check_writable
 from landscape.provenance import Record
 from landscape.random import Streams
 from landscape.tracking import Tracker, Tracking
+from landscape.training import snapshots
 from landscape.training.config import TrainConfig
 from landscape.training.folder import check_track, clear, epoch_file, existing, write_state
 from landscape.training.history import History
@@ -75,7 +78,10 @@ def train(
     if track is not None and track.samples:  # rows of the track are of these data
         data |= {"digest": digest(parts["train"]), "samples": len(parts["train"])}
     seed = Streams(config.plan.seed).derived_seed("model")
-    model = config.model.build(seed=seed).to(device)
+    model = config.model.build(seed=seed)
+    if config.start is not None:
+        config.start.into(model)
+    model.to(device)
     record = Record(
         "train",
         {"model": config.model.to_dict(), "data": data},
@@ -123,7 +129,33 @@ def train(
 def _finish(
     out: Path, config: TrainConfig, state: State, model: nn.Module, parts: dict[str, Any]
 ) -> Checkpoint:
-    """Evaluate the last and the best weights and write both checkpoints."""
+    """Evaluate and write the checkpoints: the best and the last weights, and the ensemble."""
+    measure = _evaluation(config, model, parts)
+    kept = snapshots.members(state.memory)
+    if kept:
+        spec, weights = snapshots.ensemble(config.model, kept)
+        together = spec.build(seed=0).to(next(model.parameters()).device)
+        together.load_state_dict(weights)
+        metrics = _evaluation(config, together, parts)()
+        checkpoint = _checkpoint(config, state, weights, state.epoch, metrics)
+        checkpoint = dataclasses.replace(checkpoint, model=spec.to_dict())
+        checkpoint.save(out / "ensemble.pt", overwrite=True)
+    saved = {}
+    # final.pt comes last: together with best.pt it says that the run is finished.
+    for name, weights, epoch in (
+        ("best.pt", state.best_weights, state.best_epoch),
+        ("final.pt", state.checkpoint, state.epoch),
+    ):
+        model.load_state_dict(weights)
+        saved[name] = _checkpoint(config, state, weights, epoch, measure())
+        saved[name].save(out / name, overwrite=True)
+    return saved["best.pt"]
+
+
+def _evaluation(
+    config: TrainConfig, model: nn.Module, parts: dict[str, Any]
+) -> Callable[[], dict[str, float]]:
+    """Clean and robust accuracy of ``model`` on the held-out splits, whenever it is called."""
     validators = {
         split: Validator(
             model,
@@ -134,22 +166,17 @@ def _finish(
         )
         for split in ("val", "test")
     }
-    saved = {}
-    # final.pt comes last: together with best.pt it says that the run is finished.
-    for name, weights, epoch in (
-        ("best.pt", state.best_weights, state.best_epoch),
-        ("final.pt", state.checkpoint, state.epoch),
-    ):
-        model.load_state_dict(weights)
+
+    def measure() -> dict[str, float]:
         metrics = {}
         for split, validator in validators.items():
             found = validator()
             metrics[f"{split}_accuracy"] = found["accuracy"]
             if config.evaluation is not None:
                 metrics[f"{split}_robust_accuracy"] = found["robust_accuracy"]
-        saved[name] = _checkpoint(config, state, weights, epoch, metrics)
-        saved[name].save(out / name, overwrite=True)
-    return saved["best.pt"]
+        return metrics
+
+    return measure
 
 
 def _checkpoint(

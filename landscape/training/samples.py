@@ -90,9 +90,18 @@ class Samples:
         self, batch_size: int, streams: Streams, augment: Augment | None = None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, View]]:
         """One epoch: (rows, x, y, view) batches in an order, and augmented as, ``streams`` says."""
-        order = torch.randperm(len(self), generator=streams.generator("shuffle"))
         generator = streams.generator("augmentation")
-        for rows in order.split(batch_size):
+        for rows in self.order(batch_size, streams):
             raw, y = self.take(rows)
             view = View(raw, augment, generator.get_state())
             yield rows, raw if augment is None else augment(raw, generator), y, view
+
+    def order(self, batch_size: int, streams: Streams) -> Iterator[Tensor]:
+        """The rows of every batch of an epoch."""
+        yield from torch.randperm(len(self), generator=streams.generator("shuffle")).split(
+            batch_size
+        )
+
+    def batches(self, batch_size: int) -> int:
+        """How many of them there are."""
+        return -(-len(self) // batch_size)

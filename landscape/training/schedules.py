@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from landscape.errors import UsageError, unknown
 
@@ -21,11 +25,14 @@ class Schedule:
     cyclic     linear 0 → 1 → 0, highest at peak · epochs (Wong et al. 2020)
     ========== ====================================================================
 
-    A warm-up multiplies any of them by min(1, t / warmup).
+    A warm-up multiplies any of them by min(1, t / warmup). With ``periods`` the whole of it begins
+    again at each of them, t running from 0 to ``epochs`` in every period (liu2020 §5).
 
     Attributes:
         schedule: a name above. milestones: in epochs. factor: of a step, or in all.
         peak: where a cycle is highest, as a fraction of the run. warmup: in epochs, 0 for none.
+        periods: epochs at which a new period begins, besides 0; milestones and warm-up are
+            those of a period as long as the run, and shrink with it.
     """
 
     schedule: str = "constant"
@@ -33,9 +40,11 @@ class Schedule:
     factor: float = 0.1
     peak: float = 0.5
     warmup: float = 0
+    periods: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "periods", tuple(self.periods))
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.schedule == "exponential" and len(self.milestones) != 2:
@@ -66,11 +75,36 @@ class Schedule:
                 )
         if self.warmup > epochs:
             raise UsageError(f"a warm-up of {self.warmup:g} epochs exceeds the run's {epochs}.")
+        check_periods(self.periods, epochs)
 
     def at(self, t: float, epochs: int) -> float:
         """The factor at time ``t`` in [0, epochs]."""
+        if self.periods:  # else the very same t, without rounding
+            t = position(t, self.periods, epochs) * epochs
         value = SCHEDULES[self.schedule](self, t, epochs)
         return value * min(1.0, t / self.warmup) if self.warmup else value
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting, JSON-able; ``periods`` only if there are any."""
+        found = dataclasses.asdict(self)
+        periods = found.pop("periods")
+        found["milestones"] = list(self.milestones)
+        return {**found, "periods": list(periods)} if periods else found
+
+
+def check_periods(periods: tuple[float, ...], epochs: int) -> None:
+    """Refuse periods that don't lie within a run of ``epochs``."""
+    if any(a >= b for a, b in itertools.pairwise([0, *periods, epochs])):
+        raise UsageError(
+            f"periods must increase and lie within the run of {epochs} epochs, got {list(periods)}."
+        )
+
+
+def position(t: float, periods: tuple[float, ...], epochs: float) -> float:
+    """The part of its period, in [0, 1], that is over at time ``t`` of a run of ``epochs``."""
+    ends = [0.0, *periods, epochs]
+    i = min(bisect.bisect_right(ends, t), len(ends) - 1)
+    return min(1.0, (t - ends[i - 1]) / (ends[i] - ends[i - 1]))
 
 
 def _step(s: Schedule, t: float, epochs: int) -> float:
