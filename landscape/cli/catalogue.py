@@ -49,12 +49,18 @@ def attacks(**given: Any) -> None:
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--markdown", is_flag=True, help="The list as in docs/training.md, with options.")
 @options.verbosity
-def methods(name: str | None, **given: Any) -> None:
+def methods(name: str | None, markdown: bool, **given: Any) -> None:
     """List the training methods, or explain one: pgd, trades+awp."""
     from landscape.cli.output import Say
-    from landscape.training.methods import ADDITIONS, METHODS
+    from landscape.training.method_table import ADDITIONS, METHODS
 
+    if markdown:
+        if name is not None:
+            raise click.UsageError("--markdown lists all methods: leave the name out.")
+        print(methods_as_markdown())
+        return
     say = Say(**given)
     if name is None:
         columns = ["name", "what it does", "reference", "forward + backward passes per update"]
@@ -71,20 +77,70 @@ def methods(name: str | None, **given: Any) -> None:
     _explain(say, name)
 
 
+def methods_as_markdown() -> str:
+    """Two tables, of the methods and of the additions, with their parts and options."""
+    from landscape.training.method_table import ADDITIONS, METHODS
+
+    columns = ["what it does", "options", "reference", "passes per update"]
+    found = [
+        _markdown(
+            ["method", *columns],
+            [
+                [f"`{key}`", e.description, _said(e), e.reference, e.cost]
+                for key, e in METHODS.items()
+            ],
+        ),
+        _markdown(
+            ["addition", "decides", *columns],
+            [
+                [f"`{key}`", _FIELDS[e.field], e.description, _said(e), e.reference, e.cost]
+                for key, e in ADDITIONS.items()
+            ],
+        ),
+    ]
+    return "\n\n".join(found)
+
+
+# Fields of a Method, as the table of additions names them.
+_FIELDS = {
+    "budget": "ε over time",
+    "weights": "where the gradient is taken",
+    "descent": "the update",
+    "averaging": "what is kept",
+    "regularisers": "a term of the loss",
+    "outer_loss": "the loss",
+}
+
+
+def _said(entry: Any) -> str:
+    """The options of a row with their defaults: ``eps, steps=10``."""
+    return ", ".join(
+        name if value in (..., None, ()) else f"{name}={_shown(value)}"
+        for name, value in entry.defaults.items()
+    )
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell or "–" for cell in line) + " |" for line in lines)
+
+
 def _explain(say: Any, name: str) -> None:
     """The parts of one method, its options and its configuration for every data set."""
     from landscape.errors import UsageError
     from landscape.training import RECIPES, default_config
-    from landscape.training.methods import ADDITIONS, METHODS, split
+    from landscape.training.method_table import ADDITIONS, METHODS
+    from landscape.training.methods import split
 
     base, additions = split(name)
     for part in (base, *additions):
         entry = METHODS[part] if part == base else ADDITIONS[part]
         prefix = "" if part == base else f"{part}."
-        said = [
-            f"{prefix}{option}" + ("" if value in (..., None) else f"={value}")
-            for option, value in entry.defaults.items()
-        ]
+        said = [f"{prefix}{option}" for option in _said(entry).split(", ") if option]
         say.table(
             f"{part}: {entry.description}",
             ["what", "value"],

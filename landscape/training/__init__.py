@@ -7,7 +7,8 @@ from landscape.training.config import TrainConfig
 from landscape.training.folder import epoch_files
 from landscape.training.history import History
 from landscape.training.loop import fit
-from landscape.training.methods import ADDITIONS, METHODS, Method, MethodEntry, method
+from landscape.training.method_table import ADDITIONS, METHODS, AdditionEntry, MethodEntry
+from landscape.training.methods import Method, method
 from landscape.training.optimisers import OPTIMISERS, Optimiser
 from landscape.training.plan import Plan
 from landscape.training.recipes import RECIPES, Recipe, default_config
@@ -35,6 +36,7 @@ __all__ = [  # noqa: RUF022  grouped by subject: the map of the package
     "SCHEDULES",
     "Method",
     "MethodEntry",
+    "AdditionEntry",
     "Optimiser",
     "Schedule",
     "method",

@@ -40,6 +40,7 @@ class Customised(Perturbation):
             code does.
     """
 
+    remembers: ClassVar[bool] = True
     attack: Attack
     eta: float = 0.005
     smoothing: float = 10.0

@@ -43,6 +43,7 @@ class InstanceAdaptive(Perturbation):
         warmup: epochs (10; liu2022: 5).
     """
 
+    remembers: ClassVar[bool] = True
     attack: Attack
     gamma: float
     rate: float = 0.1

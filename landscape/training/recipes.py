@@ -12,7 +12,8 @@ from landscape.errors import UsageError, unknown
 from landscape.models import ModelSpec
 from landscape.training.config import TrainConfig
 from landscape.training.digits_recipes import DIGITS_RECIPES
-from landscape.training.methods import METHODS, method, split
+from landscape.training.method_table import METHODS
+from landscape.training.methods import method, split
 from landscape.training.optimisers import Optimiser
 from landscape.training.paper_recipes import PAPER_RECIPES, Recipe
 from landscape.training.plan import Plan
@@ -191,10 +192,12 @@ def default_config(
 
 def _moved(when: Any, old: int, new: int) -> Any:
     """An epoch, or several, of a run of ``old`` epochs in one of ``new``."""
+    if not when or old == new:
+        return when
     if isinstance(when, tuple):
         moved = sorted({round(epoch * new / old) for epoch in when})
-        return tuple(epoch for epoch in moved if 0 < epoch < new)
-    return max(1, round(when * new / old)) if when and old != new else when
+        return tuple(epoch for epoch in moved if epoch < new and (epoch > 0 or 0 in when))
+    return max(1, round(when * new / old))
 
 
 def _spec(model: str, data: str, values: Mapping[str, Any]) -> ModelSpec:

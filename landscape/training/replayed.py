@@ -32,6 +32,7 @@ class Replayed(Perturbation):
         step_size: α. replays: m.
     """
 
+    remembers: ClassVar[bool] = True
     ball: Ball
     step_size: float
     replays: int = 8
