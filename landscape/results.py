@@ -197,6 +197,8 @@ def load_all(path: str | Path) -> dict[str, Result]:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file in it, such as track.h5.")
     found: dict[str, Result] = {}
     try:
         with h5py.File(path, "r") as file:

@@ -77,9 +77,9 @@ def test_equals_a_direct_call_of_the_full_standard_version(caplog):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     y = model(x).argmax(1)
-    attack = AutoAttack(Ball("linf", 0.02))
+    attack = AutoAttack(Ball("linf", 0.06))
     found = ls.evaluate(ls.Objective(model, (x, y)), {"autoattack": attack})
-    robust, after = direct(caplog, model, x, y, "linf", 0.02, batch_size=250)
+    robust, after = direct(caplog, model, x, y, "linf", 0.06, batch_size=250)
     np.testing.assert_array_equal(found.outcome("autoattack"), robust)
     assert 0 < robust.mean() < 1  # or the last members had nothing to do
     assert len(found.stage) == len(after) == 4

@@ -82,7 +82,7 @@ def test_several_spectra_side_by_side(checkpoint: Path, capsys: pytest.CaptureFi
     assert run([*command, "--out", "json.h5", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(found)
     assert run(["spectrum", str(checkpoint), str(checkpoint), "--out", "same.h5"]) == 2
-    assert "same name and folder" in one_line(capsys.readouterr().err)
+    assert "is given twice" in one_line(capsys.readouterr().err)
 
 
 TRAIN = ["train", "pgd", "--n-examples", "60", "--model", "logistic", "-q"]

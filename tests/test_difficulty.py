@@ -487,7 +487,10 @@ def test_command_refuses(runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "--track-samples" in refused(tmp_path / "empty", code=2)
     assert "does not exist" in refused(tmp_path / "none")
-    assert "not both" in refused(runs / "run0", runs / "run1" / "best.pt", code=2)
+    best = runs / "run1" / "best.pt"
+    assert "not both" in refused(runs / "run0", best, code=2)
+    assert "best.pt is given twice" in refused(best, best, code=2)
+    assert "hold no recorded losses" in refused(best, "--losses", "recorded", code=2)
     assert "other samples than" in refused(runs / "run0", "--split", "test")
     assert "--eps needs an attack" in refused(runs / "run0", "--eps", "0.2", code=2)
     assert "unknown attack" in refused(runs / "run0", "--attack", "pdg", code=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 from test_autoattack import Short, digits
 from torch import nn
 
@@ -17,6 +17,7 @@ from landscape import checkpoints
 from landscape.attacks import Ball
 from landscape.attacks.autoattack import AutoAttack
 from landscape.cli import run
+from landscape.diagnostics.evaluation import wilson
 from landscape.diagnostics.pairing import WORST, paired_interval
 from landscape.errors import NumericalError, UsageError
 
@@ -299,7 +300,9 @@ def test_masked_gradients_end_with_code_3(here, capsys, monkeypatch):
     [
         (["PGD", "--attack", "autoatack"], "did you mean 'autoattack'"),
         (["PGD", "--attack", "autoattack", "--eps", "8"], "eps = 8 exceeds 1"),
-        (["PGD", "PGD", "--attack", "fgsm"], "same name and folder"),
+        (["PGD", "PGD", "--attack", "fgsm"], "is given twice"),
+        (["PGD", "--attack", " ,"], "names no attack: write --attack clean"),
+        (["PGD", "--data", "digits32"], "takes inputs of shape (1, 8, 8) in 10 classes, digits32"),
         (["PGD", "--masking-examples", "0"], "masking-examples"),
         ([], "Missing argument"),
     ],
@@ -319,6 +322,27 @@ def test_dry_run_counts_autoattack(here, capsys):
 
 
 # -- drawing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [10, 25, 100, 300, 10_000])
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_intervals_hold_the_share_and_are_scipys(n, share):
+    k = int(share * n)
+    low, high = wilson(k, n)
+    assert 0 <= low <= k / n <= high <= 1  # exactly, or there are no error bars to draw
+    expected = binomtest(k, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose([low, high], expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_or_all_wrong_is_drawn(right):
+    logits = 1 - torch.eye(2) if not right else torch.eye(2)
+    y = torch.arange(10) % 2
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    model[0].weight.data = logits
+    found = ls.evaluate(ls.Objective(model, (torch.eye(2)[y], y)))
+    assert found.accuracy.tolist() == [float(right)]
+    assert found.plot().get_ylabel() == "accuracy (%)"
 
 
 def test_drawing_leaves_gaps_and_shows_all_together():

@@ -649,6 +649,20 @@ def test_lower_bounds_against_a_slow_loop(attack):
     assert found.trustworthy
 
 
+@pytest.mark.parametrize("refine", ["product", "fused"])
+def test_frozen_layers_are_layers_as_others(refine):
+    case = CASES["conv, batchnorm, dropout"]
+    free = ls.lipschitz(ls.Objective(case.model(), case.data()), refine=refine, samples=2, pairs=2)
+    model = case.model()
+    *frozen, _ = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    for module in frozen:
+        module.requires_grad_(False)
+    found = ls.lipschitz(ls.Objective(model, case.data()), refine=refine, samples=2, pairs=2)
+    assert found.layer.tolist() == free.layer.tolist()
+    assert_allclose(found.slope_upper, free.slope_upper)
+    assert_allclose(found.upper, free.upper)
+
+
 def test_the_same_input_twice_has_no_slope():
     x = CONV.data()[0][0][:1].repeat(3, 1, 1, 1)
     found = ls.lipschitz(ls.Objective(CONV.model(), (x, torch.zeros(3).long())), pairs=10)

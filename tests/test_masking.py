@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES
-from scipy.stats import binom
+from scipy.stats import beta, binom
 from test_autoattack import Cast, digits, short  # noqa: F401
 from torch import nn
 
 import landscape as ls
 from landscape.attacks import Ball
 from landscape.attacks.autoattack import AutoAttack
-from landscape.diagnostics.gradient_masking import CHECKS, _bound
+from landscape.diagnostics.gradient_masking import CHECKS, _bound, _verdict
 from landscape.errors import UsageError
 
 PGD = ls.attack("pgd-20", eps=0.1)
@@ -205,6 +205,19 @@ def test_vectors_and_l2_have_no_black_box():
     i = list(found.check).index("black box")
     assert found.verdict[i] == "not applicable"
     assert found.among[i] == 0
+
+
+def test_what_too_few_samples_could_never_show_has_not_passed():
+    tolerance = 0.5
+    for n in (1, 6, 7, 50):
+        could = beta.ppf(0.01, n, 1) > tolerance  # the bound where all n speak for masking
+        assert (_verdict(n, n, tolerance) == "suspicious") == could
+        assert _verdict(0, n, tolerance) == ("passed" if could else "too few samples")
+    found, verdicts = checked(*digits(3, "digits-pgd-seed0"))
+    assert verdicts["one step"] in ("too few samples", "not applicable")
+    assert "passed" in verdicts.values()
+    assert not found.suspicious
+    assert found.plot().get_xlabel() == "share that speaks for masking"
 
 
 def test_drawing():

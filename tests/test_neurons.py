@@ -194,6 +194,14 @@ def test_the_same_class_everywhere_is_not_a_constant_function():
     assert found.output_range > 0.01
 
 
+def test_one_sample_alone_tells_of_no_constant_function():
+    found = ls.neurons(objective(seeded(lambda: CASES["relu"].build()), data(6, sizes=(1,))))
+    assert found.samples == 1
+    assert found.output_range == 0
+    assert not found.constant_output
+    assert not found.constant_prediction
+
+
 def test_a_dead_branch_beside_a_shortcut_is_no_constant_function():
     class Residual(nn.Module):
         def __init__(self):

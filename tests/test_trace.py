@@ -405,7 +405,7 @@ def test_trace_command_on_several(tmp_path, monkeypatch, capsys):
     assert run(["trace", paths[0], "missing.pt", *small, "--out", "a"]) != 0
     assert "missing.pt" in capsys.readouterr().err
     assert run(["trace", paths[0], paths[0], *small, "--out", "a"]) == 2
-    assert "same name and folder: rename one" in capsys.readouterr().err
+    assert "is given twice: name every file once" in capsys.readouterr().err
 
 
 def test_names_of_several():

@@ -121,7 +121,7 @@ def attack(name: str, *, eps: float, norm: str = "linf", **overrides: Any) -> At
     if match and match["steps"] and entry.single:
         raise UsageError(f"'{name}': {base} has one step; write 'pgd-{match['steps']}' for more.")
     steps = int(match["steps"]) if match and match["steps"] else entry.steps
-    steps = int(overrides.pop("steps", steps))
+    steps = overrides.pop("steps", steps)
     restarts = int(match["restarts"]) if match and match["restarts"] else 1
     fields: dict[str, Any] = {"steps": steps, "restarts": restarts, **entry.fields(eps, steps)}
     return Attack(ball=Ball(norm, eps), **{**fields, **overrides})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -86,10 +87,11 @@ class Attack:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
-        if self.steps < 0:
-            raise UsageError(f"steps must be at least 0, got {self.steps}.")
-        if self.restarts < 1:
-            raise UsageError(f"restarts must be at least 1, got {self.restarts}.")
+        for name, number, least in (("steps", self.steps, 0), ("restarts", self.restarts, 1)):
+            if not isinstance(number, Integral) or number < least:
+                raise UsageError(
+                    f"{name} must be a whole number of at least {least}, got {number}."
+                )
         for name, value in (("alpha", self.step_size), ("decay", self.decay)):
             if not 0 <= value < float("inf"):
                 raise UsageError(f"{name} must be a finite number >= 0, got {value}.")

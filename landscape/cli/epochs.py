@@ -33,7 +33,15 @@ def trainings(say: Say, paths: Sequence[str], given: Mapping[str, Any]) -> dict[
             files.setdefault(loaded.method.get("digest", ""), []).append(path)
     if folders and files:
         raise UsageError("give run folders or checkpoint files, not both.")
+    if files and given["losses"] == "recorded":
+        raise UsageError(
+            "checkpoint files hold no recorded losses: give the run folder, or leave out --losses."
+        )
     groups = list(files.values())
+    for group in groups:
+        twice = {path for path in group if group.count(path) > 1}
+        if twice:
+            raise UsageError(f"{twice.pop()} is given twice: name every epoch's file once.")
     found = {name: _of_folder(say, Path(path), given) for name, path in distinct(folders).items()}
     for name, first in distinct([group[0] for group in groups]).items():
         group = next(g for g in groups if g[0] == first)

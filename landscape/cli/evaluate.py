@@ -58,12 +58,15 @@ def evaluate(checkpoints: tuple[str, ...], compare: tuple[str, ...], **given: An
     from landscape.cli.setup import Target
     from landscape.diagnostics import differences
     from landscape.diagnostics.evaluation import passes
+    from landscape.errors import UsageError
 
     say = Say(**given)
     paths = (*checkpoints, *compare)
     files = several.outputs(paths, "evaluation", given)
     targets = {name: Target(say, path, **given) for name, path in several.distinct(paths).items()}
     names = [name.strip() for name in given["attack"].split(",") if name.strip()]
+    if not names:
+        raise UsageError("--attack names no attack: write --attack clean for none.")
     attacks = {
         of: {name: _attack(target, name, given) for name in names if name != "clean"}
         for of, target in targets.items()

@@ -45,6 +45,7 @@ class Target:
         self.spec = _model_spec(self.checkpoint, self.data, options)
         model = self.checkpoint.into(self.spec.build(seed=0))
         self.model = model.to(device(options["device"]), getattr(torch, options["dtype"])).eval()
+        self._check_fits()
 
     def objective(
         self,
@@ -115,6 +116,26 @@ class Target:
             )
             for seed in range(draws)
         )
+
+    def _check_fits(self) -> None:
+        """Refuse data of another kind than the network takes, in words of both."""
+        if not hasattr(self.data, "in_shape"):
+            return
+        made, found = tuple(self.spec.in_shape), tuple(self.data.in_shape)
+        fits = self.data.num_classes <= self.spec.num_classes
+        if fits and found != made:  # many networks take images of any size
+            first = next(self.model.parameters())
+            try:
+                with torch.no_grad():
+                    self.model(first.new_zeros(1, *found))
+            except RuntimeError:
+                fits = False
+        if not fits:
+            raise UsageError(
+                f"{self.path.name} takes inputs of shape {made} in {self.spec.num_classes} "
+                f"classes, {self.data_name} has {found} in {self.data.num_classes}: choose other "
+                "data by --data."
+            )
 
     def introduce(self, objective: Objective) -> Evaluation:
         """Say what is measured, clean accuracy first, and warn near chance."""

@@ -23,6 +23,9 @@ def distinct(paths: Sequence[str]) -> dict[str, str]:
     {'a-best': 'runs/a/best.pt', 'b-best': 'runs/b/best.pt'}
     """
     names = [Path(path).stem for path in paths]
+    twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given twice: name every file once.")
     if len(set(names)) < len(names):  # best.pt of several runs
         names = [f"{Path(path).parent.name}-{Path(path).stem}" for path in paths]
     if len(set(names)) < len(names):

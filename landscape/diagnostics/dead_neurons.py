@@ -228,12 +228,13 @@ class _Outputs:
         found = float((self._high - self._low).max())
         largest = float(torch.maximum(self._low.abs(), self._high.abs()).max())
         classifies = self._classes > 0
+        several = self._n > 1  # one sample alone can't tell a constant from any other function
         return {
             "output_range": found,
-            "constant_output": found <= _SAME * largest,
+            "constant_output": several and found <= _SAME * largest,
             "loss": self._loss,
             "predictions": len(self._predicted) if classifies else None,
-            "constant_prediction": len(self._predicted) == 1 if classifies else None,
+            "constant_prediction": several and len(self._predicted) == 1 if classifies else None,
             "chance_loss": math.log(self._classes) if classifies else None,
             "accuracy": self._hits / self._n if classifies else None,
         }

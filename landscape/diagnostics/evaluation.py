@@ -29,9 +29,9 @@ class Evaluation(Result):
     """Accuracy with its 95 % Wilson interval, and mean loss with its standard error, per attack.
 
     ``worst`` is the accuracy against all of them together: the share of samples that are right
-    under every attack and clean; attacks that leave their ball (N-FGSM) don't count. ``stage`` names the members of AutoAttack, as
-    ``autoattack/apgd-ce``, with the samples that withstood it and those before; its loss is NaN,
-    because its points maximise none.
+    under every attack and clean; attacks that leave their ball (N-FGSM) don't count. ``stage``
+    names the members of AutoAttack, as ``autoattack/apgd-ce``, with the samples that withstood it
+    and those before; its loss is NaN, because its points maximise none.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -171,7 +171,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     centre = p + Z**2 / (2 * n)
     half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     scale = 1 + Z**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # Where all or none are successes a bound is p itself, which rounding may step over.
+    return min(low, p), max(high, p)
 
 
 # -- inside ---------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ class Masking(Result):
     """For every check ``found`` of ``among`` samples speak for masking; NaN bound: none to ask.
 
     ``bound`` is the lower 99 % confidence bound (Clopper–Pearson, one-sided) of that share, and
-    the verdict ``suspicious`` where it exceeds ``tolerance``.
+    the verdict ``suspicious`` where it exceeds ``tolerance``, ``too few samples`` where it could
+    not if all of them spoke for masking.
     """
 
     kind: ClassVar[str] = "masking"
@@ -196,7 +197,9 @@ def masking(
         among=np.array([n for _, n in counts.values()]),
         bound=np.array(bounds),
         tolerance=np.array(tolerances),
-        verdict=np.array([_verdict(b, t) for b, t in zip(bounds, tolerances, strict=True)]),
+        verdict=np.array(
+            [_verdict(*c, t) for c, t in zip(counts.values(), tolerances, strict=True)]
+        ),
         samples=findings.samples,
         right=findings.right,
         withstood=findings.withstood,
@@ -235,7 +238,9 @@ def _bound(k: int, n: int) -> float:
     return float(beta.ppf(1 - CONFIDENCE, k, n - k + 1)) if k else 0.0
 
 
-def _verdict(bound: float, tolerance: float) -> str:
-    if math.isnan(bound):
+def _verdict(k: int, n: int, tolerance: float) -> str:
+    if n == 0:
         return "not applicable"
-    return "suspicious" if bound > tolerance else "passed"
+    if _bound(n, n) <= tolerance:
+        return "too few samples"
+    return "suspicious" if _bound(k, n) > tolerance else "passed"

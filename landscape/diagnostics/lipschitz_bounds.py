@@ -142,9 +142,11 @@ def lipschitz(
     first = next(iter(objective.terms()))
     if not first.x.is_floating_point():
         raise UsageError("inputs are whole numbers (tokens?): there is no slope in them.")
+    buffers = dict(objective.model.named_buffers())
     made = compose(  # first, since it is what refuses a network
         objective.model,
-        {**dict(objective.model.named_buffers()), **first.full},
+        # Frozen parameters too: a layer without a parameter of its own is taken for no layer.
+        {**dict(objective.model.named_parameters()), **buffers, **first.full},
         first.x[:1],
         refine=refine,
         tol=tol,

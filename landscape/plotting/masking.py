@@ -22,6 +22,7 @@ def draw(result: Any, title: str = "", ax: Any = None) -> Any:
         for verdict, colour, marker in (
             ("passed", COLOURS[0], "o"),
             ("suspicious", COLOURS[1], "D"),
+            ("too few samples", "0.6", "s"),
         ):
             here = result.verdict == verdict
             if here.any():

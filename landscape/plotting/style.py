@@ -100,6 +100,10 @@ def _plain_numbers(axis: Any, low: float, high: float) -> None:
 
     axis.set_major_formatter(plain)
     axis.set_minor_formatter(plain)
+    # Minor ticks are shorter: without this their numbers would stand higher than the others.
+    major, minor = axis.get_major_ticks(1)[0], axis.get_minor_ticks(1)[0]
+    shorter = major.get_tick_padding() - minor.get_tick_padding()
+    axis.set_tick_params(which="minor", pad=major.get_pad() + shorter)
 
 
 def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -200,7 +200,9 @@ def _panels(results: Sequence[Any]) -> list[tuple[str, int | None, bool]]:
         *((quantity, w) for quantity in MINIBATCH[_FIRST:] for w in windows),
     ]
     panels = [(quantity, w) for quantity, w in panels if _moves(results, quantity, w)]
-    panels += [(q, None) for q in NOISE if any(r.estimates(q) for r in results)]
+    # Blocks that were too short for a noise scale have an infinite one.
+    estimates = {q: [e.value for r in results for e in r.estimates(q)] for q in NOISE}
+    panels += [(q, None) for q in NOISE if np.isfinite(estimates[q]).any()]
     return [
         *((quantity, window, False) for quantity, window in panels),
         *((name, None, True) for name in _names(results)),
