@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -706,6 +707,11 @@ def test_pictures() -> None:
     bare = tracked(plan(epochs=1))[1]
     with pytest.raises(UsageError, match="'noise_trace' was not recorded"):
         draw([bare], "noise_trace")
+    # Blocks that can't tell their mean gradient from zero have no noise scale to show.
+    endless = dataclasses.replace(a, noise_scale=np.full_like(a.noise_scale, np.inf))
+    shown = [ax.get_title() for ax in picture([endless]).axes]
+    assert "gradient noise tr Σ" in shown
+    assert "simple noise scale tr Σ / |G|²" not in shown
 
 
 def test_running_means_have_equal_weights() -> None:
@@ -789,9 +795,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--track-every", "2"], "--track-every needs --track: add --track batches"),
         (["--track-windows", "0:1"], "--track-windows needs --track"),
-        (["--track", "spectra"], "unknown tracked diagnostic 'spectra'"),
+        (["--track", "spectra"], "unknown what to track 'spectra': did you mean"),
+        (["--track", ""], "unknown what to track ''. Known: batches, effectiveness"),
+        (["--track", "batches", "--track-windows", "90:91"], "90:91 lies outside the run of"),
         (["--track", "batches", "--track-windows", "2"], "'2' are no windows of epochs: write 0:2"),
-        (["--track", "batches", "--track-windows", "2:1"], "a window is a pair"),
+        (["--track", "batches", "--track-windows", "1:0"], "a window is a pair"),
     ],
 )
 def test_refused_options(

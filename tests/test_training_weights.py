@@ -292,6 +292,20 @@ def test_wrong_additions(name: str, options: dict[str, Any], match: str) -> None
         method(name, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"awp": {"gamma": "abc"}}, "addition 'awp': gamma must be a number, got 'abc'"),
+        ({"lr": "abc"}, "lr must be a number, got 'abc'"),
+        ({"nesterov": "yes"}, "nesterov must be true or false, got 'yes'"),
+        ({"steps": "many"}, "steps must be a number"),
+    ],
+)
+def test_text_where_a_number_belongs(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        default_config("digits", None, "pgd+awp", **options)
+
+
 def test_an_average_that_never_starts_is_refused() -> None:
     with pytest.raises(UsageError, match="averaging starts in epoch 5, the run has 4"):
         Plan(method("standard+swa", swa={"start": 5}), epochs=4)

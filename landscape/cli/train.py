@@ -22,6 +22,7 @@ _PLAN = (
     "augmentation",
     "n_examples",
     "subset",
+    "initial",
     "seed",
     "device",
 )
@@ -73,6 +74,9 @@ class Windows(click.ParamType):
 @click.option("--augmentation", help="none, crop-flip, shift or sat. Default: the data set's.")
 @click.option("--n-examples", type=int, help="Train on a balanced subset.")
 @options.subset
+@click.option(
+    "--from", "initial", metavar="CKPT", help="Start from the weights of this checkpoint."
+)
 @click.option("--eps", type=options.NUMBER, help="Radius of the attack, in [0, 1] units.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]))
 @click.option("--alpha", type=options.NUMBER, help="Step size of the attack.")
@@ -225,8 +229,8 @@ def _tracked(track: Any) -> tuple[str, list[str], list[list[str]]]:
 def _tracking(config: Any, given: dict[str, Any]) -> Any:
     """The ``Tracking`` that the --track options ask for, if any."""
     from landscape import attacks
-    from landscape.errors import UsageError
-    from landscape.tracking import Tracking
+    from landscape.errors import UsageError, unknown
+    from landscape.tracking import TRACKED, Tracking
 
     options = {name: given[name] for name in given if name.startswith("track_")}
     if given["track"] is None and not given["track_samples"]:
@@ -235,7 +239,16 @@ def _tracking(config: Any, given: dict[str, Any]) -> Any:
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} needs --track: add --track batches, for example.")
         return None
-    names = (given["track"] or _MINIBATCHES).split(",")
+    names = [_MINIBATCHES] if given["track"] is None else given["track"].split(",")
+    for name in names:
+        if name not in (_MINIBATCHES, *TRACKED):
+            raise unknown("what to track", name, [_MINIBATCHES, *TRACKED])
+    epochs = config.plan.epochs
+    for first, end in given["track_windows"] or ():
+        if first >= epochs:
+            raise UsageError(
+                f"--track-windows {first:g}:{end:g} lies outside the run of {epochs} epochs."
+            )
     attack = None
     if given["track_attack"]:
         ball = config.evaluation.ball  # of --eps and --norm, or the recipe's

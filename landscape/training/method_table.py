@@ -59,6 +59,12 @@ class _Entry:
         return tuple(name for name, value in self.defaults.items() if value is ...)
 
     @property
+    def annotations(self) -> dict[str, str]:
+        """Options and the types they are declared with."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: str(p.annotation) for p in parameters}
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """Options and their defaults, ``...`` for none."""
         parameters = inspect.signature(self.make).parameters.values()

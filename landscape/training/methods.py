@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,12 +179,16 @@ def _made(
         if key not in entry.options:
             listing = ", ".join(entry.options) or "none"
             raise UsageError(f"{what} '{name}' takes no option '{key}'. It takes: {listing}.")
+    check_text(given, entry.annotations, f"{what} '{name}'")
     missing = [key for key in entry.required if key not in given]
     if missing:
-        raise UsageError(
-            f"{what} '{name}' needs {', '.join(missing)}, for example {what}('{name}', eps=8/255): "
-            "eps and alpha are in units of inputs in [0, 1]."
-        )
+        needs = f"{what} '{name}' needs {', '.join(missing)}"
+        if "eps" in missing:
+            raise UsageError(
+                f"{needs}, for example {what}('{name}', eps=8/255): eps and alpha are in units of "
+                "inputs in [0, 1]."
+            )
+        raise UsageError(f"{needs}: --set {name}.{missing[0]}=..., from Python a dictionary.")
     if isinstance(entry, AdditionEntry) and entry.field == "outer_loss":
         if not hasattr(outer_loss, "each"):
             assert outer_loss is not None
@@ -193,3 +198,12 @@ def _made(
             )
         return entry.make(inner=outer_loss, **given)
     return entry.make(**given)
+
+
+def check_text(options: Mapping[str, Any], annotations: Mapping[str, str], what: str) -> None:
+    """Refuse text where a number or a switch is declared, as a command line may bring it."""
+    for key, value in options.items():
+        declared = annotations.get(key, "Any")
+        if isinstance(value, str) and "str" not in declared and "Any" not in declared:
+            wanted = "true or false" if declared == "bool" else "a number"
+            raise UsageError(f"{what}: {key} must be {wanted}, got '{value}'.")

@@ -6,7 +6,7 @@ says it builds on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,14 @@ class Recipe:
     source: str
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data: str = ""
+
+    def own(self, part: str, parts: Collection[str]) -> dict[str, Any]:
+        """What differs for a method or addition that is used together with ``parts``."""
+        found = dict(self.methods.get(part, {}))
+        for names, options in self.methods.items():
+            if "+" in names and {*names.split("+")} <= {*parts}:
+                found.update(options.get(part, {}))
+        return found
 
 
 # -- sitawarin2021, appendix A --------------------------------------------------------------------
@@ -97,8 +105,11 @@ _SITAWARIN2021 = {
 # -- liu2020, appendix C.1 ------------------------------------------------------------------------
 
 _PAS_CIFAR = {"eps": 8 / 255, "alpha": 2 / 255, "steps": 10, "epochs": 200, "batch_size": 128}
-# As the paper: the target is reached at r = ½ and held until the period ends.
-_PERIODIC = {"pas": {"schedule": "cosine", "maximum": 2.0, "periods": (100, 150)}}
+# The target is reached at r = ½ and held until the period ends.
+_PERIODIC: dict[str, dict[str, Any]] = {
+    "pas": {"schedule": "cosine", "maximum": 2.0, "periods": (100, 150)},
+    "pgd+pas": {"pgd": {"periods": (100, 150)}},  # of the learning rate
+}
 _LIU2020 = {
     "mnist": Recipe(
         "lenet-16",

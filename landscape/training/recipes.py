@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from landscape.attacks import attack
@@ -13,7 +14,7 @@ from landscape.models import ModelSpec
 from landscape.training.config import TrainConfig
 from landscape.training.digits_recipes import DIGITS_RECIPES
 from landscape.training.method_table import METHODS
-from landscape.training.methods import method, split
+from landscape.training.methods import check_text, method, split
 from landscape.training.optimisers import Optimiser
 from landscape.training.paper_recipes import PAPER_RECIPES, Recipe
 from landscape.training.plan import Plan
@@ -132,17 +133,12 @@ def default_config(
     for key in given:
         if key not in known | {"eps", "norm"}:
             raise unknown(f"option of training method '{method_name}'", key, known)
-    together = [
-        options
-        for names, options in row.methods.items()
-        if "+" in names and {*names.split("+")} <= {base, *additions}
-    ]
+
+    declared = {f.name: str(f.type) for c in (Plan, Optimiser, Schedule) for f in fields(c)}
+    check_text(given, {**declared, **entry.annotations}, f"training method '{method_name}'")
 
     def of(part: str) -> dict[str, Any]:
-        found = dict(row.methods.get(part, {}))
-        for options in together:
-            found.update(options.get(part, {}))
-        return found
+        return row.own(part, {base, *additions})
 
     chosen = {**row.values, **of(base)}
     values = {**chosen, **given}
