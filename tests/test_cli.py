@@ -534,3 +534,22 @@ def test_unexpected_errors_are_one_line_unless_vv(
     assert "RuntimeError: first" in one_line(capsys.readouterr().err)
     assert run(["spectrum", str(checkpoint), "-vv"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_seeds_make_a_run_each_and_their_scatter(tmp_path, capsys):
+    out = tmp_path / "runs"
+    command = [*TRAIN, "--epochs", "2", "--out", str(out)]
+    assert run([*command, "--seeds", "0,3"]) == 0
+    shown = capsys.readouterr().out
+    assert "pgd, 2 seeds" in shown
+    found = {seed: ls.load_checkpoint(out / f"seed{seed}" / "best.pt") for seed in (0, 3)}
+    assert [c.seed for c in found.values()] == [0, 3]
+    accuracies = [c.metrics["val_accuracy"] for c in found.values()]
+    row = next(line for line in shown.splitlines()[-20:] if line.startswith("val accuracy"))
+    assert f"{np.mean(accuracies):.4f}" in row
+    assert f"{np.std(accuracies, ddof=1):.4f}" in row
+    assert run([*command, "--seeds", "0,3", "--json"]) == 0  # finished runs are not trained again
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [r["metrics"]["val_accuracy"] for r in runs] == accuracies
+    assert run([*command, "--seeds", "1,1"]) == 2
+    assert "'1,1' are no seeds: write 0,1,2, each once" in capsys.readouterr().err

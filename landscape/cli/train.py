@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,6 +41,19 @@ class Milestones(click.ParamType):
             return tuple(float(v) for v in value.split(","))
         except ValueError:
             self.fail(f"'{value}' is not a list of epochs: write 100,150.", param, ctx)
+
+
+class Seeds(click.ParamType):
+    name = "seed,seed"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        try:
+            seeds = tuple(int(v) for v in value.split(","))
+        except ValueError:
+            seeds = ()
+        if not seeds or len(set(seeds)) < len(seeds):
+            self.fail(f"'{value}' are no seeds: write 0,1,2, each once.", param, ctx)
+        return seeds
 
 
 class Windows(click.ParamType):
@@ -91,6 +105,9 @@ class Windows(click.ParamType):
 )
 @click.option("--device", default="auto", show_default=True)
 @options.seed
+@click.option(
+    "--seeds", type=Seeds(), help="A run for each of these seeds, with mean and scatter: 0,1,2."
+)
 @click.option("--out", type=click.Path(), help="Run folder. Default: runs/DATA-METHOD-seedN.")
 @click.option(
     "--resume/--no-resume",
@@ -150,16 +167,42 @@ def train(method: str, **given: Any) -> None:
     that was interrupted goes on where it stopped.
     """
     import json
-    from pathlib import Path
 
     from landscape.cli.output import Say
-    from landscape.plotting import picture
-    from landscape.plotting.style import save_figure
-    from landscape.results import load
-    from landscape.training import default_config
-    from landscape.training import train as run
 
     say = Say(**given)
+    # All of them before the first is trained.
+    plans = [
+        _planned(method, {**given, "seed": seed}) for seed in given["seeds"] or [given["seed"]]
+    ]
+    if given["dry_run"]:
+        config, track = plans[0]
+        tracked = {"track": track.describe()} if track else {}
+        print(json.dumps({**config.to_dict(), **tracked}, indent=1))
+        return
+    found, written = [], []
+    for config, track in plans:
+        best, paths = _trained(say, method, config, track, _folder(config, method, given), given)
+        content = {
+            "method": method,
+            "seed": config.plan.seed,
+            "epoch": best.epoch,
+            "digest": best.digest,
+            "metrics": best.metrics,
+            "config": config.to_dict(),
+        }
+        found.append(content)
+        written += paths
+    if given["seeds"]:
+        say.table(*_over_seeds(method, found))
+    say.json({"runs": found} if given["seeds"] else found[0])
+    say.files(written)
+
+
+def _planned(method: str, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The configuration of a run, and its ``Tracking`` if any."""
+    from landscape.training import default_config
+
     config = default_config(
         given["data"],
         given["model"],
@@ -170,12 +213,25 @@ def train(method: str, **given: Any) -> None:
             **_settings(given["settings"]),
         },
     )
-    track = _tracking(config, given)
-    if given["dry_run"]:
-        tracked = {"track": track.describe()} if track else {}
-        print(json.dumps({**config.to_dict(), **tracked}, indent=1))
-        return
-    out = Path(given["out"] or f"runs/{config.data}-{method}-seed{given['seed']}")
+    return config, _tracking(config, given)
+
+
+def _folder(config: Any, method: str, given: dict[str, Any]) -> Path:
+    seed = f"seed{config.plan.seed}"
+    if given["out"] is None:
+        return Path(f"runs/{config.data}-{method}-{seed}")
+    return Path(given["out"]) / seed if given["seeds"] else Path(given["out"])
+
+
+def _trained(
+    say: Any, method: str, config: Any, track: Any, out: Path, given: dict[str, Any]
+) -> tuple[Any, list[Path]]:
+    """Train one run and say what came of it; the best checkpoint, and the files."""
+    from landscape.plotting import picture
+    from landscape.plotting.style import save_figure
+    from landscape.results import load
+    from landscape.training import train as run
+
     with say.training() as progress:
         best = run(
             config,
@@ -187,31 +243,38 @@ def train(method: str, **given: Any) -> None:
             progress=progress,
             track=track,
         )
+    seed = f", seed {config.plan.seed}" if given["seeds"] else ""
     say.table(
-        f"{method} on {config.data}: best epoch {best.epoch}",
+        f"{method} on {config.data}{seed}: best epoch {best.epoch}",
         ["metric", "value"],
         [[name.replace("_", " "), f"{value:.4f}"] for name, value in best.metrics.items()],
-    )
-    say.json(
-        {
-            "method": method,
-            "epoch": best.epoch,
-            "digest": best.digest,
-            "metrics": best.metrics,
-            "config": config.to_dict(),
-        }
     )
     history = load(out / "history.h5")
     if history.constant_classifier[-1]:
         say.warn("the network predicts one class for every input: lower lr or eps, or warm up.")
-    pictures = save_figure(picture([history]), out / "history", overwrite=True)
+    written = [out / "best.pt", out / "final.pt", out / "history.h5"]
+    written += save_figure(picture([history]), out / "history", overwrite=True)
     if track:
         tracked = load(out / "track.h5")
         if tracked.diagnostic is not None:
             say.table(*_tracked(tracked))
         figure = picture([tracked])
-        pictures += [out / "track.h5", *save_figure(figure, out / "track", overwrite=True)]
-    say.files([out / "best.pt", out / "final.pt", out / "history.h5", *pictures])
+        written += [out / "track.h5", *save_figure(figure, out / "track", overwrite=True)]
+    return best, written
+
+
+def _over_seeds(method: str, found: list[dict[str, Any]]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows: mean and scatter of every metric over the seeds."""
+    import statistics
+
+    rows = []
+    for name in found[0]["metrics"]:
+        values = [run["metrics"][name] for run in found]
+        scatter = f"{statistics.stdev(values):.4f}" if len(values) > 1 else "–"
+        extremes = f"{min(values):.4f} to {max(values):.4f}"
+        rows.append([name.replace("_", " "), f"{statistics.mean(values):.4f}", scatter, extremes])
+    title = f"\n{method}, {len(found)} seeds"
+    return title, ["metric", "mean", "standard deviation", "range"], rows
 
 
 def _tracked(track: Any) -> tuple[str, list[str], list[list[str]]]:
