@@ -232,6 +232,14 @@ def _some(names: Any, most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
+def find(source: str | Path) -> Path:
+    """The path of a checkpoint; one that comes with the package goes by its name as well."""
+    path = Path(source)
+    if path.suffix or path.exists():
+        return path
+    return bundled().get(str(source), path)
+
+
 def bundled() -> dict[str, Path]:
     """The small digits checkpoints that come with the package, by name; see their manifest."""
     here = Path(__file__).parent

@@ -566,10 +566,12 @@ def test_attack_refusals():
         ls.attack("pgd-10", eps=float("nan"))
     with pytest.raises(UsageError, match="unknown norm 'l1'"):
         ls.attack("pgd-10", eps=0.1, norm="l1")
-    with pytest.raises(UsageError, match="steps must be at least 0"):
+    with pytest.raises(UsageError, match="steps must be a whole number of at least 0, got -1"):
         Attack(ball, steps=-1, step_size=0.1)
-    with pytest.raises(UsageError, match="restarts must be at least 1"):
+    with pytest.raises(UsageError, match="restarts must be a whole number of at least 1, got 0"):
         Attack(ball, steps=1, step_size=0.1, restarts=0)
+    with pytest.raises(UsageError, match=r"steps must be a whole number of at least 0, got 2\.5"):
+        ls.attack("pgd-10", eps=0.1, steps=2.5)
     with pytest.raises(UsageError, match="alpha must be a finite number >= 0"):
         Attack(ball, steps=1, step_size=-0.1)
     with pytest.raises(UsageError, match="unknown start 'random'"):

@@ -12,7 +12,7 @@ from landscape import checkpoints
 from landscape.checkpoints import Checkpoint
 from landscape.cli import run
 from landscape.errors import CheckpointError, UsageError
-from landscape.training import ADDITIONS, METHODS, Method, default_config, train
+from landscape.training import ADDITIONS, METHODS, RECIPES, Method, default_config, train
 from landscape.training.config import differences
 
 
@@ -28,7 +28,7 @@ def described(name: str, recipe: str, part: str = "perturbation") -> dict[str, A
 @pytest.mark.parametrize("name", [*METHODS, *(f"pgd+{name}" for name in ADDITIONS)])
 def test_every_method_and_addition_has_a_digits_recipe(recipe: str, name: str) -> None:
     if (recipe, name) == ("digits32", "pgd+kdsa"):  # no teachers come with the package
-        with pytest.raises(UsageError, match="needs standard, adversarial"):
+        with pytest.raises(UsageError, match=r"needs standard, adversarial: --set kdsa\.standard="):
             default_config(recipe, None, name)
         return
     config = default_config(recipe, None, name)
@@ -72,6 +72,22 @@ def test_budgets_of_liu2020() -> None:
     cifar = described("pgd+pas", "liu2020/cifar10-resnet18")
     assert cifar["budget"]["maximum"] * cifar["eps"] == pytest.approx(16 / 255)
     assert cifar["budget"]["periods"] == [100, 150]
+
+
+def test_learning_rates_of_liu2020_begin_anew_with_every_period() -> None:
+    """Figure 6: .1 /10 at 100 and 150 of 200 epochs, at 50 and 75 of the first 100, and so on."""
+    periodic = default_config(None, None, "pgd+pas", recipe="liu2020/cifar10-resnet18").plan
+    for t, lr in {0: 0.1, 49: 0.1, 51: 0.01, 76: 0.001, 101: 0.1, 126: 0.01, 139: 0.001}.items():
+        assert periodic.lr(t) == pytest.approx(lr)
+    plain = default_config(None, None, "pgd", recipe="liu2020/cifar10-resnet18").plan
+    assert [plain.lr(t) for t in (0, 99, 101)] == pytest.approx([0.1, 0.1, 0.01])
+    vgg = default_config(None, None, "pgd+pas", recipe="liu2020/cifar10-vgg").plan
+    assert vgg.lr(50) == pytest.approx(1e-3)
+    assert vgg.lr(62.5) == pytest.approx(1e-3 * 0.1**0.5)
+    assert vgg.lr(99) == pytest.approx(1e-4)
+    assert vgg.lr(100) == pytest.approx(1e-3)
+    half = default_config(None, None, "pgd+pas", recipe="liu2020/cifar10-vgg", epochs=100).plan
+    assert half.schedule.periods == (50, 75)
 
 
 def test_methods_of_liu2022() -> None:
@@ -215,6 +231,20 @@ def test_from_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run([*start, *own]) == 0
     saved = checkpoints.load(tmp_path / "b" / "final.pt")
     assert saved.digest == checkpoints.load(checkpoints.find("digits-pgd-seed0")).digest
+
+
+def test_a_method_is_explained_for_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "p-sat"]) == 0
+    shown = capsys.readouterr()
+    lines = {line.split()[0]: line for line in shown.out.splitlines() if line.strip()}
+    assert set(RECIPES) <= set(lines)
+    assert "difficulty=step, difficulty_at=30,45,60" in lines["sitawarin2021/mnist"]
+    assert not shown.err
+    assert run(["methods", "pgd+kdsa"]) == 0
+    shown = capsys.readouterr()
+    assert "kdsa.standard=digits-standard-seed0" in shown.out
+    assert shown.err.startswith("not in digits32, mnist")
+    assert len(shown.err.splitlines()) == 1
 
 
 def test_the_list_of_methods_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,7 +243,7 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "empty.h5").touch()
     with pytest.raises(DataError, match="not a readable HDF5 result"):
         load(tmp_path / "empty.h5")
-    with pytest.raises(DataError, match="not a readable HDF5 result"):
+    with pytest.raises(DataError, match="is a folder: name a file in it"):
         load(tmp_path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["train_loss"] = np.zeros(3)

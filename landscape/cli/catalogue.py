@@ -121,7 +121,9 @@ def _said(entry: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -130,7 +132,7 @@ def _markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _explain(say: Any, name: str) -> None:
-    """The parts of one method, its options and its configuration for every data set."""
+    """The parts of one method, its options and its configuration in every recipe."""
     from landscape.errors import UsageError
     from landscape.training import RECIPES, default_config
     from landscape.training.method_table import ADDITIONS, METHODS
@@ -151,18 +153,24 @@ def _explain(say: Any, name: str) -> None:
             ],
         )
     rows = []
-    for data in RECIPES:
+    refused: dict[str, list[str]] = {}
+    for recipe, row in RECIPES.items():
         try:
-            config = default_config(data, method_name=name)
-        except UsageError as error:  # what it needs, no recipe can give
-            say.remark(f"{data}: {error}")
+            config = default_config(method_name=name, recipe=recipe)
+        except UsageError as error:  # what it needs, the recipe can't give
+            refused.setdefault(str(error), []).append(recipe)
             continue
+        own = {
+            (key if part == base else f"{part}.{key}"): value
+            for part in (base, *additions)
+            for key, value in row.own(part, (base, *additions)).items()
+        }
         found = config.to_dict()
         attack = found["method"]["perturbation"] or {}
         passes = config.plan.method.passes
         rows.append(
             [
-                data,
+                recipe,
                 found["model"]["name"],
                 f"{attack['eps']:.4g}" if "eps" in attack else "–",
                 str(attack.get("steps", "–")),
@@ -171,12 +179,13 @@ def _explain(say: Any, name: str) -> None:
                 found["schedule"]["schedule"],
                 f"{found['optimiser']['weight_decay']:g}",
                 f"{passes.forward:g} + {passes.backward:g}",
+                ", ".join(f"{key}={_shown(value)}" for key, value in own.items()),
             ]
         )
     say.table(
         "recipes",
         [
-            "data",
+            "recipe",
             "model",
             "eps",
             "steps",
@@ -185,6 +194,9 @@ def _explain(say: Any, name: str) -> None:
             "schedule",
             "weight decay",
             "passes",
+            "of its own",
         ],
         rows,
     )
+    for reason, recipes in refused.items():
+        say.remark(f"not in {', '.join(recipes)}: {reason}")

@@ -29,12 +29,14 @@ _DIGITS32 = {
 }
 
 
-def _parts(epochs: int) -> dict[str, dict[str, Any]]:
+def _parts(epochs: int, pixels: int) -> dict[str, dict[str, Any]]:
     """What methods and additions need in so many epochs, of 19 updates each.
 
     The papers' values, with epochs in proportion to the run and radii in proportion to ε. Those
     marked "not" are others, since with the paper's the training fails.
     """
+    # Squared norms of gradients count in proportion to the ball's squared L2 radius, ε² pixels.
+    squared = _EPS**2 * pixels / ((8 / 255) ** 2 * 3 * 32 * 32)
 
     def part(some: float, of: float) -> int:
         return max(1, round(some / of * epochs))
@@ -48,16 +50,19 @@ def _parts(epochs: int) -> dict[str, dict[str, Any]]:
         "cat20": {"eta": 0.005 * _EPS / (8 / 255), "smoothing": 10 * (8 / 255) / _EPS},
         "iaat": {"radii_warmup": part(5, 200)},
         "pas": {"maximum": 1.5},
+        # Without these some seeds stay on the plateau at the start: constant classifiers.
+        "awp": {"warmup": part(10, 40)},
+        "advlc": {"ramp": epochs},  # as li2023 on TinyImageNet
         "trades+awp": {"awp": {"gamma": 0.005}},
         "entropysgd": entropy,
         "entropysgd2": entropy,
         "swa": {"start": part(55, 200)},
-        "igr": {"weight": 0.1},  # not 10
-        "cure": {"weight": 1.0, "h": _EPS, "unit": False},  # not 15
+        # li2023 with PGD-10: 10 and 15.
+        "igr": {"weight": squared},  # not 10: leaves a quarter of the clean images wrong
+        "cure": {"weight": 15 * squared, "h": _EPS, "unit": False},
         # Two views must differ.
         "pgd+consistency": {"pgd": {"augmentation": "shift"}},
-        "less-clean": {"alpha": 0.2},
-        "reweight": {"warmup": part(10, 40)},  # not 5 of 38: some classes are never learned
+        "reweight": {"warmup": 10},  # not 5: the classes not learned by then never are
         "adaptive-targets": {"warmup": part(5, 38)},
     }
 
@@ -69,7 +74,7 @@ DIGITS_RECIPES: dict[str, Recipe] = {
         _DIGITS,
         _OWN,
         {
-            **_parts(40),
+            **_parts(40, 8 * 8),
             # Twice the updates of the others: with as many, as in Shafahi et al., it isn't done.
             "free": {"replays": 8, "epochs": 10, "milestones": (6, 9)},
             # liu2022, without the additional data.
@@ -88,7 +93,7 @@ DIGITS_RECIPES: dict[str, Recipe] = {
         _DIGITS32,
         _OWN,
         {
-            **_parts(15),
+            **_parts(15, 3 * 32 * 32),
             "free": {"replays": 5, "epochs": 6},
             "fine-tune": {"epochs": 2, "lr": 1e-3, "schedule": "constant"},
         },
