@@ -22,7 +22,7 @@ from landscape.training.perturbations import Passes
 
 
 @dataclass(frozen=True)
-class LocalLinearity(Regulariser):
+class LinearityPenalty(Regulariser):
     """λ (1/B) Σ_i [h_i(δ_i) + μ |⟨δ_i, g_i⟩|], δ_i = argmax h_i in the ball (Qin et al. 2019).
 
     h(δ) = |ℓ(x+δ) − ℓ(x) − ⟨δ, g⟩|, g = ∇_x ℓ(x): how far ℓ is from its tangent. The search takes

@@ -27,7 +27,7 @@ from landscape.training.input_gradients import (
     GradientPenalty,
 )
 from landscape.training.instance_adaptive import iaat
-from landscape.training.linearity import LocalLinearity
+from landscape.training.linearity import LinearityPenalty
 from landscape.training.mart import mart
 from landscape.training.outer_losses import CrossEntropy, OuterLoss, Trades
 from landscape.training.perturbations import Attacked, Perturbation
@@ -327,7 +327,7 @@ ADDITIONS: dict[str, AdditionEntry] = {
         "+ 2 + 4",
     ),
     "llr": AdditionEntry(
-        LocalLinearity,
+        LinearityPenalty,
         "regularisers",
         "penalises the loss's largest departure from its tangent, found in K steps",
         "Qin et al. 2019",
