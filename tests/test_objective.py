@@ -316,7 +316,7 @@ def test_restarts_need_a_per_sample_loss():
     case = CASES["mlp"]
     attack = ls.attack("pgd-3x2", eps=0.1)
     o = Objective(case.model(), case.data(), nn.CrossEntropyLoss(), attack=attack)
-    with pytest.raises(UsageError, match=r"restarts keep.*reduction='none'"):
+    with pytest.raises(UsageError, match=r"worst point of every sample.*reduction='none'"):
         o.value()
 
 

@@ -312,7 +312,8 @@ def test_an_average_that_never_starts_is_refused() -> None:
 
 
 def test_additions_reach_the_configuration() -> None:
-    config = default_config("digits", None, "trades+awp", awp={"gamma": 0.005}, beta=3.0)
-    assert config.plan.method.weights == AdversarialWeights(0.005)
-    assert config.to_dict()["method"]["weights"] == {"part": "awp", "gamma": 0.005, "warmup": 0}
+    options = {"gamma": 0.007, "warmup": 3}
+    config = default_config("digits", None, "trades+awp", awp=options, beta=3.0)
+    assert config.plan.method.weights == AdversarialWeights(**options)
+    assert config.to_dict()["method"]["weights"] == {"part": "awp", **options}
     assert config.to_dict()["method"]["outer_loss"]["beta"] == 3
