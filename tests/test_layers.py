@@ -23,6 +23,7 @@ LAYERS = [
     ["models", "data", "tracking"],
     ["training"],
     ["connectivity", "exchange"],
+    ["papers"],
     ["cli"],
     ["__main__"],
 ]

@@ -35,6 +35,7 @@ COMMANDS = {
     "examples": "landscape.cli.examples",
     "lipschitz": "landscape.cli.lipschitz",
     "neurons": "landscape.cli.neurons",
+    "figure": "landscape.cli.figure",
     "plot": "landscape.cli.plot",
     "export": "landscape.cli.export",
     "models": "landscape.cli.catalogue",

@@ -109,6 +109,17 @@ class Say:
 
             yield report
 
+    @contextmanager
+    def works(self, what: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A bar over works, and a line on stderr for each; repeated work costs no line."""
+        with self.progress(what) as bar:
+
+            def report(done: int, total: int, said: str) -> None:
+                bar(done, total)
+                self.remark(f"[{done}/{total}] {said}")
+
+            yield report
+
     def estimate(self, step: Callable[[], object], count: int, what: str, files: Outputs) -> int:
         """For --dry-run: time one step and say what the whole would cost and write."""
         start = time.perf_counter()

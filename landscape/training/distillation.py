@@ -18,8 +18,7 @@ from landscape.errors import CheckpointError, UsageError
 from landscape.models import ModelSpec
 from landscape.training.batch import Batch
 from landscape.training.consistency import check_weight
-from landscape.training.outer_losses import PerSample
-from landscape.training.perturbations import Passes
+from landscape.training.outer_losses import Around, PerSample
 from landscape.training.targets import check_inner
 
 
@@ -84,7 +83,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Distilled:
+class Distilled(Around):
     """a ℓ + b KD(standard teacher) + c KD(adversarial teacher) (KDSA, Chen et al. 2021).
 
     KD = −(T²/B) Σ_ij q_ij log p_T,j(x'_i), p_T the softmax of f/T and q that of the teacher's
@@ -125,9 +124,6 @@ class Distilled:
         """Refuse what doesn't fit into a run of ``epochs``."""
         check_inner(self.inner, epochs)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.each(batch, batch.y).mean()
-
     def each(self, batch: Batch, target: Tensor) -> Tensor:
         logits, t = batch.adversarial_logits, self.temperature
         log_p = F.log_softmax(logits / t, 1)
@@ -137,13 +133,6 @@ class Distilled:
             q = (teacher(batch.adversarial, logits.shape[1]) / t).softmax(1)
             total = total - weight * t**2 * (q * log_p).sum(1)
         return total
-
-    @property
-    def uses_clean(self) -> bool:
-        return getattr(self.inner, "uses_clean", False)
-
-    def passes(self, *, perturbed: bool) -> Passes:
-        return self.inner.passes(perturbed=perturbed)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from landscape.attacks import attack
 from landscape.attacks.objectives import kl_to_clean
 from landscape.errors import UsageError
 from landscape.losses import cross_entropy
 from landscape.training.batch import Batch
-from landscape.training.perturbations import Attacked, Passes
+from landscape.training.perturbations import Attacked, Passes, from_noise
 
 # In the logarithm of the authors' code, so that it stays finite.
 _MARGIN = 1.0001
@@ -63,14 +62,12 @@ def mart(
     attack_mode: str = "eval",
 ) -> tuple[Attacked, Mart]:
     """PGD on cross-entropy from Gaussian noise of standard deviation ``noise``."""
-    found = attack(
-        "pgd",
+    found = from_noise(
         eps=eps,
         norm=norm,
         steps=steps,
-        step_size=alpha,
-        start="gaussian",
-        start_scale=noise,
-        mode=attack_mode,
+        alpha=alpha,
+        noise=noise,
+        attack_mode=attack_mode,
     )
-    return Attacked(found), Mart(beta)
+    return found, Mart(beta)

@@ -30,7 +30,7 @@ from landscape.training.instance_adaptive import iaat
 from landscape.training.linearity import LinearityPenalty
 from landscape.training.mart import mart
 from landscape.training.outer_losses import CrossEntropy, OuterLoss, Trades
-from landscape.training.perturbations import Attacked, Perturbation
+from landscape.training.perturbations import Attacked, Perturbation, from_noise
 from landscape.training.replayed import free
 from landscape.training.single_step import fgsm, fgsm_n, fgsm_r, n_fgsm
 from landscape.training.step_curriculum import cat18
@@ -134,19 +134,16 @@ def _trades(
     noise: float = 0.001,
     attack_mode: str = "eval",
 ) -> Parts:
-    found = attack(
-        "pgd",
+    found = from_noise(
         eps=eps,
         norm=norm,
         steps=steps,
-        step_size=alpha,
-        # Needed: KL and its gradient are zero at x itself.
-        start="gaussian",
-        start_scale=noise,
+        alpha=alpha,
+        noise=noise,
+        attack_mode=attack_mode,
         objective="kl",
-        mode=attack_mode,
     )
-    return Attacked(found), Trades(beta)
+    return found, Trades(beta)
 
 
 METHODS: dict[str, MethodEntry] = {

@@ -35,6 +35,26 @@ class PerSample(OuterLoss, Protocol):
         ...
 
 
+class Around:
+    """Base of losses that give another one, ``inner``, other targets, weights or company."""
+
+    inner: PerSample
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.each(batch, batch.y).mean()
+
+    def each(self, batch: Batch, target: Tensor) -> Tensor:
+        """As in ``PerSample``."""
+        raise NotImplementedError
+
+    @property
+    def uses_clean(self) -> bool:
+        return getattr(self.inner, "uses_clean", False)
+
+    def passes(self, *, perturbed: bool) -> Passes:
+        return self.inner.passes(perturbed=perturbed)
+
+
 class Regulariser:
     """``batch -> term``: a scalar in nats, added to the outer loss, with its weight and a graph.
 

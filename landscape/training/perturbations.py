@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from landscape.attacks import Attack
+from landscape.attacks import Attack, attack
 from landscape.errors import UsageError
 from landscape.training.batch import Batch
 from landscape.training.budget import Budget
@@ -127,3 +127,32 @@ class Attacked(Perturbation):
     def describe(self) -> dict[str, Any]:
         found = {"part": self.part, **self.attack.describe()}
         return found if self.budget is None else {**found, "budget": self.budget.describe()}
+
+
+def from_noise(
+    *,
+    eps: float,
+    norm: str,
+    steps: int,
+    alpha: float | None,
+    noise: float,
+    attack_mode: str,
+    objective: str = "loss",
+) -> Attacked:
+    """PGD from Gaussian noise of standard deviation ``noise``, as in the code of TRADES.
+
+    The noise is needed where KL is maximised: it and its gradient are zero at x itself.
+    """
+    return Attacked(
+        attack(
+            "pgd",
+            eps=eps,
+            norm=norm,
+            steps=steps,
+            step_size=alpha,
+            start="gaussian",
+            start_scale=noise,
+            objective=objective,
+            mode=attack_mode,
+        )
+    )

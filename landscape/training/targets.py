@@ -15,8 +15,8 @@ from landscape.errors import UsageError
 from landscape.losses import cross_entropy
 from landscape.training.batch import Batch
 from landscape.training.consistency import check_weight
-from landscape.training.outer_losses import PerSample
-from landscape.training.perturbations import Attacked, Passes
+from landscape.training.outer_losses import Around, PerSample
+from landscape.training.perturbations import Attacked, Passes, from_noise
 
 
 def moving_target(batch: Batch, key: str, outputs: Tensor, momentum: float) -> Tensor:
@@ -101,7 +101,7 @@ class SelfAdaptive:
 
 
 @dataclass(frozen=True)
-class AdaptiveTargets:
+class AdaptiveTargets(Around):
     """The inner loss of t = β y + (1 − β) t̃ in place of the label y (liu2022 Algorithm 1).
 
     t̃ ← ρ t̃ + (1 − ρ) p(x'), at every visit of the sample before t is used, first the one-hot
@@ -126,9 +126,6 @@ class AdaptiveTargets:
         check_within("adaptive-targets.warmup", self.warmup, epochs)
         check_inner(self.inner, epochs)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.each(batch, batch.y).mean()
-
     def each(self, batch: Batch, target: Tensor) -> Tensor:
         """``target``: of classes, is what t is made of."""
         if batch.time < self.warmup:
@@ -136,13 +133,6 @@ class AdaptiveTargets:
         moving = moving_target(batch, "adaptive-targets", batch.adversarial_logits, self.momentum)
         y = F.one_hot(target, moving.shape[1]).to(moving)
         return self.inner.each(batch, self.fixed * y + (1 - self.fixed) * moving)
-
-    @property
-    def uses_clean(self) -> bool:
-        return getattr(self.inner, "uses_clean", False)
-
-    def passes(self, *, perturbed: bool) -> Passes:
-        return self.inner.passes(perturbed=perturbed)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -155,7 +145,7 @@ class AdaptiveTargets:
 
 
 @dataclass(frozen=True)
-class Reweighted:
+class Reweighted(Around):
     """Σ_i w_i ℓ_i / Σ_i w_i, w_i = p_{y_i}(x'_i), ℓ the inner loss (liu2022 §6.1).
 
     Hard samples, whose true class has a small probability under attack, count less. The weights
@@ -177,9 +167,6 @@ class Reweighted:
         check_within("reweight.warmup", self.warmup, epochs)
         check_inner(self.inner, epochs)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.each(batch, batch.y).mean()
-
     def each(self, batch: Batch, target: Tensor) -> Tensor:
         """B w_i ℓ_i / Σ w."""
         losses = self.inner.each(batch, target)
@@ -187,13 +174,6 @@ class Reweighted:
             return losses
         log_p = -cross_entropy(batch.adversarial_logits.detach(), batch.y)
         return len(losses) * log_p.softmax(0) * losses  # p / Σ p, without underflow
-
-    @property
-    def uses_clean(self) -> bool:
-        return getattr(self.inner, "uses_clean", False)
-
-    def passes(self, *, perturbed: bool) -> Passes:
-        return self.inner.passes(perturbed=perturbed)
 
     def describe(self) -> dict[str, Any]:
         return {"part": "reweight", "warmup": self.warmup, "inner": self.inner.describe()}
@@ -244,18 +224,16 @@ def self_adaptive(
     attack_mode: str = "eval",
 ) -> tuple[Attacked, SelfAdaptive]:
     """TRADES with moving targets of the clean loss from epoch ``start`` on (``SelfAdaptive``)."""
-    found = attack(
-        "pgd",
+    found = from_noise(
         eps=eps,
         norm=norm,
         steps=steps,
-        step_size=alpha,
-        start="gaussian",
-        start_scale=noise,
+        alpha=alpha,
+        noise=noise,
+        attack_mode=attack_mode,
         objective="kl",
-        mode=attack_mode,
     )
-    return Attacked(found), SelfAdaptive(beta, momentum, start)
+    return found, SelfAdaptive(beta, momentum, start)
 
 
 def fine_tune(

@@ -1,0 +1,185 @@
+"""What a figure is made from, as data: trainings, and measurements of the trained networks."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape._version import __version__
+from landscape.provenance import plain
+
+if TYPE_CHECKING:
+    from landscape.results import Result
+    from landscape.tracking import Tracking
+    from landscape.training import TrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class From:
+    """An option that another run provides: ``From(run, "hardest:300@{folder}")``.
+
+    ``text`` may use ``{folder}``, the run's folder; ``{folder}/best.pt`` is its best checkpoint.
+    """
+
+    run: Run
+    text: str
+
+    def resolve(self, folder: Path) -> str:
+        return self.text.format(folder=folder)
+
+    def describe(self) -> str:
+        return self.text.format(folder=self.run.digest[:16])
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training: what ``default_config`` and ``train`` are asked for.
+
+    Attributes:
+        method: with additions, ``trades+awp``. options: of ``default_config``; a ``From`` stands
+            for something that another run makes, and makes that run a prerequisite.
+        keep_every, track: as of ``train``. data_dir: where data sets lie.
+    """
+
+    method: str
+    recipe: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_every: int | None = None
+    track: Tracking | None = None
+    data_dir: str | None = None
+
+    @property
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that its options come from."""
+        return tuple(option.run for option in _leaves(self.options) if isinstance(option, From))
+
+    def config(self, folder_of: Callable[[Run], Path] | None = None) -> TrainConfig:
+        """The resolved configuration; without ``folder_of`` options from other runs are left out.
+
+        Raises ``UsageError`` for a wrong option, as ``default_config``.
+        """
+        from landscape.training import default_config
+
+        options = dict(self.options)
+        data, model = options.pop("data", None), options.pop("model", None)
+        given = _resolved(options, folder_of)
+        return default_config(data, model, self.method, recipe=self.recipe, **given)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that its outcome depends on, JSON-able."""
+        from landscape.training.config import identity
+
+        taken = {name: o for name, o in _named(self.options) if isinstance(o, From)}
+        return {
+            "config": identity(self.config().to_dict()),
+            "from": {name: option.describe() for name, option in taken.items()},
+            "keep_every": self.keep_every,
+            "track": self.track.describe() if self.track else None,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ``describe``: runs of equal digest are the same run."""
+        return _digest({"run": self.describe()})
+
+    @cached_property
+    def title(self) -> str:
+        config = self.config()
+        eps = config.evaluation.ball.radius if config.evaluation else 0.0
+        return f"{self.method} on {config.data}, ε = {eps:.3g}, seed {config.plan.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """One measurement of trained networks: ``function(*trained, **settings)`` gives a ``Result``.
+
+    The function is one that a module has by name, so that another process finds it; what it does
+    may depend on its arguments alone. Its source is part of what identifies a measurement.
+    """
+
+    function: Callable[..., Result]
+    runs: tuple[Run, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[Run, ...]:
+        return self.runs
+
+    def describe(self) -> dict[str, Any]:
+        source = inspect.getsource(self.function)
+        return {
+            "function": f"{self.function.__module__}.{self.function.__qualname__}",
+            "source": hashlib.sha256(source.encode()).hexdigest(),
+            "runs": [run.digest for run in self.runs],
+            "settings": plain(dict(self.settings)),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        return _digest({"measure": self.describe()})
+
+    @property
+    def title(self) -> str:
+        of = self.runs[0].title if self.runs else ""
+        more = f" and {len(self.runs) - 1} more" if len(self.runs) > 1 else ""
+        return f"{self.function.__name__.replace('_', ' ')}{': ' if of else ''}{of}{more}"
+
+
+Work = Run | Measure
+
+
+def measure(function: Callable[..., Result], *runs: Run, **settings: Any) -> Measure:
+    """``Measure`` as a call: ``measure(spectrum, run, top=20)``."""
+    return Measure(function, runs, settings)
+
+
+def everything(works: Mapping[str, Work]) -> dict[str, Work]:
+    """All works by digest with what they need, prerequisites first."""
+    found: dict[str, Work] = {}
+
+    def add(work: Work) -> None:
+        if work.digest not in found:
+            for need in work.needs:
+                add(need)
+            found[work.digest] = work
+
+    for work in works.values():
+        add(work)
+    return found
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps({"landscape": __version__, **content}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _named(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _leaves(options: Mapping[str, Any]) -> Iterator[Any]:
+    return (value for _, value in _named(options))
+
+
+def _resolved(
+    options: Mapping[str, Any], folder_of: Callable[[Run], Path] | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found[name] = _resolved(value, folder_of)
+        elif not isinstance(value, From):
+            found[name] = value
+        elif folder_of is not None:
+            found[name] = value.resolve(folder_of(value.run))
+    return found
