@@ -104,10 +104,10 @@ def greater(
     return Verdict(difference.outcome, text, difference.effect, difference.samples)
 
 
-def trend(x: Sequence[float], curves: Sequence[Sequence[float]], what: str) -> Verdict:
+def trend(x: Any, curves: Any, what: str) -> Verdict:
     """Every seed's curve rises with ``x``: mean over seeds of Spearman's rank correlation above 0.
 
-    For "falls", pass the negative. ``curves[k]`` belongs to seed k.
+    ``curves[k]`` belongs to seed k, shape (seeds, len(x)). For "falls", pass the negative.
     """
     from scipy import stats
 

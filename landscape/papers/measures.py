@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from landscape.attacks import Attack
 from landscape.attacks.autoattack import AutoAttack
 from landscape.diagnostics import (
     Axis,
@@ -74,7 +75,9 @@ def accuracy(
 ) -> Evaluation:
     """Clean accuracy and that under attacks in the training's ball, or one of radius ``eps``."""
     changes = {} if eps is None else {"eps": eps}
-    named = {name: run.attack(name, **changes) for name in attacks}
+    named: dict[str, Attack | AutoAttack | None] = {
+        name: run.attack(name, **changes) for name in attacks
+    }
     if autoattack:
         named["autoattack"] = AutoAttack(run.attack("pgd-10", **changes).ball)
     return evaluate(run.objective(which, split=split, n=n), named)

@@ -90,9 +90,11 @@ class Run:
 
     @cached_property
     def title(self) -> str:
+        """In words; two runs may share them."""
         config = self.config()
-        eps = config.evaluation.ball.radius if config.evaluation else 0.0
-        return f"{self.method} on {config.data}, ε = {eps:.3g}, seed {config.plan.seed}"
+        robust = config.plan.method.perturbation is not None and config.evaluation
+        radius = f", ε = {config.evaluation.ball.radius:.3g}" if robust else ""
+        return f"{self.method} on {config.data}{radius}, seed {config.plan.seed}"
 
 
 @dataclass(frozen=True, eq=False)
