@@ -92,8 +92,9 @@ class Run:
     def title(self) -> str:
         """In words; two runs may share them."""
         config = self.config()
-        robust = config.plan.method.perturbation is not None and config.evaluation
-        radius = f", ε = {config.evaluation.ball.radius:.3g}" if robust else ""
+        radius = ""
+        if config.plan.method.perturbation is not None and config.evaluation is not None:
+            radius = f", ε = {config.evaluation.ball.radius:.3g}"
         return f"{self.method} on {config.data}{radius}, seed {config.plan.seed}"
 
 
