@@ -4,7 +4,7 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint checkpoints bench clean
+.PHONY: demo test test-slow lint checkpoints figures bench clean
 
 demo: .venv/.installed
 	$(BIN)/landscape demo --out out/demo --overwrite
@@ -24,6 +24,11 @@ lint: .venv/.tested-with
 # The bundled checkpoints, trained from their recipes and attacked; those that are there are kept.
 checkpoints: .venv/.installed
 	$(BIN)/python checkpoints/make.py
+
+# Every figure of the papers at digits scale, what is missing of it; then the pages in docs/.
+figures: .venv/.installed
+	$(BIN)/landscape figure all --overwrite
+	$(BIN)/python docs/make.py
 
 bench: .venv/.benched-with
 	$(BIN)/python -m benchmarks
