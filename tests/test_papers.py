@@ -594,3 +594,45 @@ def test_accuracy_and_measure_types(warm: Cache) -> None:
     found = accuracy(trained, attacks=["fgsm"], n=50)
     assert list(found.attack) == ["clean", "fgsm"]
     assert isinstance(measure(losses), Measure)
+
+
+# -- every figure ----------------------------------------------------------------------------------
+
+EVERY = [
+    *(f"liu2020/fig{k}" for k in range(1, 16)),
+    "liu2020/table1",
+    "liu2020/table2",
+    *(f"sitawarin2021/fig{k}" for k in range(1, 9)),
+    *(f"sitawarin2021/table{k}" for k in range(1, 5)),
+    "sitawarin2021/gap",
+    *(f"kanai2021/fig{k}" for k in range(1, 8)),
+    *(f"kanai2021/table{k}" for k in range(1, 4)),
+    *(f"liu2022/fig{k}" for k in range(1, 22)),
+    *(f"liu2022/table{k}" for k in range(1, 8)),
+    *(f"li2023/fig{k}" for k in range(1, 5)),
+    *(f"li2023/figA{k}" for k in range(1, 4)),
+    *(f"li2023/table{k}" for k in range(1, 4)),
+]
+
+
+def test_every_figure_and_table_of_the_papers_is_there() -> None:
+    assert {*figures()} == {*EVERY}
+
+
+@pytest.mark.parametrize("name", sorted(figures()))
+def test_every_figure_resolves_at_every_scale(name: str) -> None:
+    """Plans and configurations are well-formed without data, and paper scale is not digits."""
+    one = figures()[name]
+    for scale in ("digits", "mnist", "paper", "smoke"):
+        works = everything(one.plan(Scale(scale)))
+        configs = [work.config() for work in works.values() if isinstance(work, Run)]
+        assert all(isinstance(work.title, str) for work in works.values())
+        if scale in ("mnist", "paper"):
+            assert not any(config.data.startswith("digits") for config in configs)
+        if scale in ("digits", "smoke"):
+            assert all(config.data.startswith("digits") for config in configs)
+    assert one.title
+    assert not one.title.endswith(".")
+    texts = [claim.text for claim in one.claims]
+    assert len({*texts}) == len(texts)
+    assert not any("|" in text for text in texts), "claims stand in tables"
