@@ -453,6 +453,32 @@ def test_a_diagnostic_that_fails_is_left_out_and_the_training_goes_on() -> None:
     assert_array_equal(track.measured("sometimes")[0], [1.0, np.nan, 1.0])
 
 
+def test_what_a_method_remembers_of_every_sample() -> None:
+    """After each epoch, from when there is something; a continued training has the same."""
+    p = Plan(
+        method("iaat", eps=0.1, steps=2, radii_warmup=1, radii_rate=1.0),
+        epochs=3,
+        batch_size=BATCH,
+        optimiser=Optimiser(lr=0.1),
+    )
+    states: list[State] = []
+    model = awkward()
+    tracker = Tracker(model, memory="iaat.eps")
+    fit(model, data(), p, save=states.append, tracker=tracker)
+    track = tracker.result()
+    assert track.memory is not None
+    assert_array_equal(track.memory_epoch, [1, 2, 3])
+    for kept, state in zip(track.memory, states, strict=True):
+        assert_array_equal(kept[:, 0], state.memory["iaat.eps"])
+    assert_allclose(track.memory[0], 0.1)
+    assert not np.allclose(track.memory[2], 0.1)
+    again = awkward()
+    later = Tracker(again, memory="iaat.eps")
+    fit(again, data(), p, state=states[0], tracker=later)
+    same_content(later.result(), track)
+    assert tracked(plan(), memory="iaat.eps")[1].memory is None  # PGD remembers nothing
+
+
 # -- going on -------------------------------------------------------------------------------------
 
 

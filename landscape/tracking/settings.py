@@ -25,6 +25,9 @@ class Tracking:
             none.
         samples: whether to keep loss and correctness of every training sample at every epoch:
             8 bytes per sample and epoch.
+        memory: name of what the method remembers of every sample, kept at the same epochs as the
+            diagnostics: ``iaat.eps`` the radii of ``iaat``, ``self-adaptive`` and
+            ``adaptive-targets`` the moving targets of these.
         diagnostics: names in ``TRACKED``, or functions of an Objective by name, which return a
             number, an ``Estimate``, a ``Measured``, or a dictionary of these.
         measure_every: epochs between measurements; the network before training is measured too,
@@ -39,6 +42,7 @@ class Tracking:
     windows: Sequence[tuple[float, float]] | None = None
     noise: int = 20
     samples: bool = False
+    memory: str = ""
     diagnostics: Sequence[str] | Mapping[str, Diagnostic] = ()
     measure_every: int = 1
     examples: int = 512
@@ -94,6 +98,8 @@ class Tracking:
                 "examples": self.examples,
                 "attack": self.attack.describe() if self.attack else None,
                 "seed": self.seed,
+                # Only if there is one: tracks without have the settings they always had.
+                **({"memory": self.memory} if self.memory else {}),
             }
         )
         return described

@@ -38,6 +38,8 @@ class Track(Result):
     in train mode, augmented and perturbed as it was, at the parameters of that moment;
     ``sample_correct`` whether it was classified correctly, 0 or 1; ``sample_clean_loss`` the
     cross-entropy at the unperturbed input, for methods that compute it anyway. NaN where not seen.
+    ``memory[k, i]`` is what the method remembered of sample i after ``memory_epoch[k]`` epochs:
+    its radius, one entry, or its moving target, one per class.
     """
 
     kind: ClassVar[str] = "track"
@@ -108,6 +110,9 @@ class Track(Result):
         "epoch", "sample", units="nats", label="clean loss of the sample", default=None
     )
     labels: np.ndarray | None = array("sample", label="class", default=None)
+
+    memory_epoch: np.ndarray | None = array("memory_epoch", units="epochs", default=None)
+    memory: np.ndarray | None = array("memory_epoch", "sample", "entry", default=None)
 
     epochs: int = scalar(units="epochs", label="epochs finished")
 

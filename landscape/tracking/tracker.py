@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,6 +82,7 @@ class Tracker:
         self._minibatches = Minibatches(model, self.settings.noise)
         self._samples: SampleRecords | None = None
         self._measured: dict[int, dict[str, Measured]] = {}
+        self._memory: dict[int, Tensor] = {}
         self._data = data
         self._model = {
             "class": type(model).__name__,
@@ -156,8 +158,8 @@ class Tracker:
         self._in_epoch += 1
         self._expect()
 
-    def end_epoch(self) -> None:
-        """After the last minibatch of every epoch."""
+    def end_epoch(self, memory: Mapping[str, Tensor] | None = None) -> None:
+        """After the last minibatch of every epoch; ``memory``: what the method remembers."""
         if self._in_epoch == 0:
             raise UsageError("end_epoch was called, but there was no step since the last time.")
         self._minibatches.end_epoch(self.epochs, self._in_epoch)
@@ -166,6 +168,10 @@ class Tracker:
             self._samples.end_epoch()
         if self.epochs % self.settings.measure_every == 0 or self.epochs == self._last_epoch:
             self._measure()
+            # Methods that begin late have nothing to remember before.
+            if memory is not None and self.settings.memory in memory:
+                kept = memory[self.settings.memory].detach().cpu().clone()
+                self._memory[self.epochs] = kept.reshape(len(kept), -1)
         # Some methods end an epoch with a change of θ of their own.
         self._expect(moved=self._training is not None)
 
@@ -218,6 +224,7 @@ class Tracker:
             provenance=record.finish(earlier=self._seconds()),
             **self._minibatches.arrays(),
             **arrays(self._measured),
+            **self._remembered(),
             **(self._samples.arrays() if self._samples is not None else {}),
             epochs=self.epochs,
         )
@@ -238,6 +245,7 @@ class Tracker:
             "seconds": self._seconds(),
             "minibatches": self._minibatches.state(),
             "samples": None if self._samples is None else self._samples.state(),
+            **({"memory": dict(self._memory)} if self.settings.memory else {}),
             "measured": {
                 epoch: {name: list(m) for name, m in found.items()}
                 for epoch, found in self._measured.items()
@@ -257,12 +265,19 @@ class Tracker:
         self._model, self._earlier = state["model"], state["seconds"]
         self.updates, self.epochs, self._in_epoch = state["updates"], state["epochs"], 0
         self._minibatches.restore(state["minibatches"])
+        self._memory = dict(state.get("memory", {}))
         if state["samples"] is not None:
             self._samples = SampleRecords(**state["samples"])
         self._measured = {
             epoch: {name: Measured(*m) for name, m in found.items()}
             for epoch, found in state["measured"].items()
         }
+
+    def _remembered(self) -> dict[str, Any]:
+        if not self._memory:
+            return {}
+        kept = torch.stack(list(self._memory.values())).numpy()
+        return {"memory_epoch": np.array(list(self._memory)), "memory": kept}
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._start + self._earlier

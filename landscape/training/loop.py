@@ -121,7 +121,7 @@ def fit(
                 snapshots.keep(plan.method.budget, kept, memory, epoch + 1, plan.epochs)
             row["seconds"] = time.perf_counter() - start
             if tracker is not None:
-                tracker.end_epoch()
+                tracker.end_epoch(memory)
             state = state.after(model, optimiser, memory, row, published, tracker)
             if save is not None:
                 save(state)
