@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import foreign
 from landscape import params as P
-from landscape.errors import CheckpointError
+from landscape.errors import CheckpointError, UsageError
 from landscape.files import write_atomic
 from landscape.provenance import plain, versions
 
@@ -76,8 +77,12 @@ class Checkpoint:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def into(self, model: nn.Module) -> nn.Module:
-        """Load the weights into ``model``; nothing is changed if they don't fit."""
-        mine, theirs = self.state_dict, model.state_dict()
+        """Load the weights into ``model``; nothing is changed if they don't fit.
+
+        Weights of another project (no ``model``) go by the model's names first, see ``fitted``.
+        """
+        theirs = model.state_dict()
+        mine = self.fitted(model)[0] if self.model is None else self.state_dict
         problems = []
         missing = [name for name in theirs if name not in mine]
         extra = [name for name in mine if name not in theirs]
@@ -100,30 +105,42 @@ class Checkpoint:
         model.load_state_dict(mine)
         return model
 
+    def fitted(self, model: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The weights under the names of ``model``, and what that took (``foreign.renamed``)."""
+        return foreign.renamed(self.state_dict, model.state_dict())
 
-def load(path: str | Path, *, trust: bool = False) -> Checkpoint:
-    """Read a native checkpoint, or bare weights (a ``state_dict``, alone or under that key).
 
-    Nothing in the file is executed unless ``trust`` is given. Raises ``CheckpointError`` with one
-    line of explanation for missing, truncated, non-checkpoint, code-carrying and damaged files,
-    and for weights that hold NaN.
+def load(path: str | Path, *, trust: bool = False, key: str | None = None) -> Checkpoint:
+    """Read a native checkpoint, or the weights in a file of another project (``foreign.unwrap``).
+
+    Nothing in the file is executed unless ``trust`` is given. ``key`` chooses among several sets
+    of weights in a file, such as ``state_dict_ema``. Raises ``CheckpointError`` with one line of
+    explanation for missing, truncated, non-checkpoint, code-carrying and damaged files, and for
+    weights that hold NaN.
     """
+    return load_with_steps(path, trust=trust, key=key)[0]
+
+
+def load_with_steps(
+    path: str | Path, *, trust: bool = False, key: str | None = None
+) -> tuple[Checkpoint, foreign.Unwrapped | None]:
+    """``load``, and for a file of another project how the weights were found in it."""
     path = Path(path)
     content = read_payload(path, trust=trust)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        return _native(path, content)
-    state = content
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        state = content["state_dict"]
-    if not (isinstance(state, dict) and state and all(torch.is_tensor(t) for t in state.values())):
-        held = f"keys {_some(content)}" if isinstance(content, dict) else type(content).__name__
+        if key is not None:
+            raise UsageError(f"{path} is a checkpoint of landscape, with one set of weights.")
+        return _native(path, content), None
+    try:
+        found = foreign.unwrap(content, key)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{path} is no checkpoint that landscape knows (it holds {held}): expected one made by "
-            "`landscape train`, or a state_dict."
-        )
-    checkpoint = Checkpoint(state_dict=dict(state))
+            f"{path} is no checkpoint that landscape knows ({error}): expected one made by "
+            "`landscape train`, or weights by name (a state_dict)."
+        ) from error
+    checkpoint = Checkpoint(state_dict=found.state_dict)
     _check_finite(path, checkpoint)
-    return checkpoint
+    return checkpoint, found
 
 
 def write_payload(path: str | Path, content: dict[str, Any], *, overwrite: bool = False) -> Path:
@@ -162,7 +179,8 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is truncated: copy or download it again.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _damaged(path, error) from error
@@ -172,6 +190,23 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
         ) from error
     except Exception as error:  # torch raises many types for damaged files
         raise _damaged(path, error) from error
+
+
+def _harmless() -> list[Any]:
+    """Types that checkpoints often hold beside tensors and that run nothing when loaded:
+    numpy's scalars, by the names of numpy 1 and 2, and the arguments of a command line."""
+    import argparse
+
+    import numpy as np
+
+    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]
+    kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [
+        argparse.Namespace,
+        np.dtype,
+        *kinds,
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    ]
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

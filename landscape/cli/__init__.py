@@ -36,6 +36,7 @@ COMMANDS = {
     "lipschitz": "landscape.cli.lipschitz",
     "neurons": "landscape.cli.neurons",
     "figure": "landscape.cli.figure",
+    "inspect": "landscape.cli.inspect",
     "plot": "landscape.cli.plot",
     "export": "landscape.cli.export",
     "models": "landscape.cli.catalogue",

@@ -125,6 +125,10 @@ def target(split: str, several: bool = False) -> Callable[[Command], Command]:
             help="For files of bare weights: per-channel mean and std, e.g. .49,.48,.45:.2,.2,.2.",
         ),
         click.option(
+            "--key",
+            help="Which weights of a file with several: state_dict_ema (`inspect` lists them).",
+        ),
+        click.option(
             "--trust-checkpoint",
             is_flag=True,
             help="Load files that hold Python objects, which can run code.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from landscape import attacks, checkpoints, models
+from landscape import attacks, checkpoints, foreign, models
 from landscape import data as datasets
 from landscape.attacks import Attack, Ball
 from landscape.checkpoints import Checkpoint
@@ -26,7 +26,9 @@ class Target:
 
     def __init__(self, say: Say, checkpoint: str, **options: Any) -> None:
         self.say, self.path, self._given = say, Path(checkpoint), options
-        self.checkpoint = checkpoints.load(self.path, trust=options["trust_checkpoint"])
+        self.checkpoint, found = checkpoints.load_with_steps(
+            self.path, trust=options["trust_checkpoint"], key=options.get("key")
+        )
         self.batch_size: int = options["batch_size"]
         self.seed: int = options.get("seed", 0)
         data_name, data_options = _data_choice(self.checkpoint, options)
@@ -43,7 +45,13 @@ class Target:
             self.data = Subset.parse(options["subset"]).of(self.data)
         self.data_name = data_name
         self.spec = _model_spec(self.checkpoint, self.data, options)
-        model = self.checkpoint.into(self.spec.build(seed=0))
+        model = self.spec.build(seed=0)
+        if found is not None:
+            steps = [*found.steps, *self.checkpoint.fitted(model)[1]]
+            say.remark(f"{self.path.name}: {'; '.join(steps) or 'weights by name'}")
+            if found.others:
+                say.remark(f"there are other weights in it, for --key: {', '.join(found.others)}")
+        self.checkpoint.into(model)
         self.model = model.to(device(options["device"]), getattr(torch, options["dtype"])).eval()
         self._check_fits()
 
@@ -214,6 +222,8 @@ def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> m
         normalize = (mean, std)
     elif checkpoint.model is not None:
         normalize = checkpoint.model.get("normalize")
+    else:  # the file's own, where its network has them
+        normalize = foreign.statistics(checkpoint.state_dict)
     if not hasattr(data, "in_shape"):
         raise UsageError("--model by name needs a data set by name, which knows its shape.")
     return models.ModelSpec(options["model"], data.in_shape, data.num_classes, normalize)
