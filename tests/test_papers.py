@@ -596,6 +596,25 @@ def test_accuracy_and_measure_types(warm: Cache) -> None:
     assert isinstance(measure(losses), Measure)
 
 
+def test_option_from_another_run_may_have_a_stand_in() -> None:
+    """A teacher can't be left out, so the configuration without folders needs another one."""
+    first = run(seed=2)
+    teacher = From(first, "{folder}/best.pt", stand_in=first.config().model.build(seed=0))
+    with pytest.raises(UsageError, match="needs standard, adversarial"):
+        Run("pgd+kdsa", "li2023/cifar10-prn18").config()
+    bare = From(first, "{folder}/best.pt")
+    taught = Run("fgsm-n+kdsa", "cifar10", {"kdsa": {"standard": bare, "adversarial": bare}})
+    with pytest.raises(UsageError, match="needs standard, adversarial"):
+        taught.config()
+    options = {"standard": teacher, "adversarial": teacher}
+    taught = Run("fgsm-n+kdsa", "cifar10", {"kdsa": options})
+    assert taught.needs == (first, first)
+    assert taught.config().plan.method.name == "fgsm-n+kdsa"
+    assert taught.describe()["from"] == {
+        f"kdsa.{name}": teacher.describe() for name in ("standard", "adversarial")
+    }
+
+
 # -- every figure ----------------------------------------------------------------------------------
 
 EVERY = [

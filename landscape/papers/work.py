@@ -25,10 +25,13 @@ class From:
     """An option that another run provides: ``From(run, "hardest:300@{folder}")``.
 
     ``text`` may use ``{folder}``, the run's folder; ``{folder}/best.pt`` is its best checkpoint.
+    ``stand_in`` takes its place where there is no folder yet and the method can't do without the
+    option: a network of the same architecture as a teacher, for example.
     """
 
     run: Run
     text: str
+    stand_in: Any = None
 
     def resolve(self, folder: Path) -> str:
         return self.text.format(folder=folder)
@@ -60,7 +63,8 @@ class Run:
         return tuple(option.run for option in _leaves(self.options) if isinstance(option, From))
 
     def config(self, folder_of: Callable[[Run], Path] | None = None) -> TrainConfig:
-        """The resolved configuration; without ``folder_of`` options from other runs are left out.
+        """The resolved configuration; without ``folder_of`` options from other runs are left out,
+        or are their stand-ins.
 
         Raises ``UsageError`` for a wrong option, as ``default_config``.
         """
@@ -185,4 +189,6 @@ def _resolved(
             found[name] = value
         elif folder_of is not None:
             found[name] = value.resolve(folder_of(value.run))
+        elif value.stand_in is not None:
+            found[name] = value.stand_in
     return found
