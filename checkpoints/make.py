@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -152,7 +153,7 @@ def write(path: Path, found: dict[str, Any], order: list[str]) -> None:
 def table(rows: dict[str, Any], seeds: dict[str, Any]) -> str:
     """The manifest as a table for the documentation, with the accuracies of other seeds."""
     columns = ["checkpoint", "clean %", "PGD-20 %", "AutoAttack %"]
-    columns += ["PGD-20 %, seeds 1, 2", "epoch", "passes", "CPU s"]
+    columns += ["PGD-20 %, seeds 1, 2", "mean ± deviation", "epoch", "passes", "CPU s"]
     every = {**seeds, **rows}
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)]]
     for name, row in rows.items():
@@ -160,12 +161,21 @@ def table(rows: dict[str, Any], seeds: dict[str, Any]) -> str:
         numbers = [f"{100 * row['metrics'][f'test_{kind}']:.1f}" for kind in kinds]
         epochs = f"{row['epoch']}/{row['configuration']['epochs']}"
         passes = " + ".join(map(str, row["passes"]))
-        more = [f"digits-{row['method']}-seed{s}" for s in (1, 2) if row["seed"] == 0]
-        spread = [every[n]["metrics"]["test_robust_accuracy"] for n in more if n in every]
-        shown = ", ".join(f"{100 * value:.1f}" for value in spread) or "–"
+        shown = average = "–"
+        if row["seed"] == 0:
+            found = [100 * value for value in robust(row["method"], every)]
+            shown = ", ".join(f"{value:.1f}" for value in found[1:]) or "–"
+            if len(found) > 1:
+                average = f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f}"
         seconds = f"{row['cpu_seconds']:.0f}"
-        lines.append([f"`{name}`", *numbers, shown, epochs, passes, seconds])
+        lines.append([f"`{name}`", *numbers, shown, average, epochs, passes, seconds])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def robust(method: str, rows: dict[str, Any]) -> list[float]:
+    """PGD-20 accuracies of a method's seeds, in their order."""
+    names = [f"digits-{method}-seed{seed}" for seed in (0, 1, 2)]
+    return [rows[n]["metrics"]["test_robust_accuracy"] for n in names if n in rows]
 
 
 def document() -> None:

@@ -181,7 +181,17 @@ def test_epochs_of_a_recipe_keep_their_place_in_a_run_of_another_length() -> Non
     assert swa.averaging.start == 3
 
 
+def test_epochs_of_an_addition_keep_their_place_in_the_run_of_any_method() -> None:
+    """`free` has 10 epochs where most have 40, `fine-tune` 5, `pgd+consistency` 80."""
+    for name, warmup in (("pgd", 10), ("free", 2), ("fine-tune", 1), ("pgd+consistency", 20)):
+        weights = default_config("digits", None, f"{name}+awp").plan.method.weights
+        assert weights is not None
+        assert weights.warmup == warmup
+
+
 def test_what_holds_for_a_method_and_an_addition_together() -> None:
+    for name, lr in (("pgd", 0.05), ("pgd+entropysgd", 0.1), ("trades+entropysgd2", 0.1)):
+        assert default_config("digits", None, name).plan.optimiser.lr == lr
     assert default_config("digits", None, "pgd").augmentation == "none"
     assert default_config("digits", None, "pgd+consistency").augmentation == "shift"
     given = default_config("digits", None, "pgd+consistency", augmentation="none")

@@ -212,6 +212,17 @@ def test_less_clean_on_clean_inputs_leaves_a_part_of_the_loss() -> None:
     torch.testing.assert_close(value, -0.25 * F.cross_entropy(model(x), y))
 
 
+def test_the_clean_loss_is_taken_off_gradually() -> None:
+    """A quarter, two, three and four quarters of α in the epochs of a ramp of 4."""
+    model, (x, y) = mlp(), data()
+    clean = float(F.cross_entropy(model(x), y).detach())
+    ramp = part("less-clean", alpha=0.5, ramp=4)
+    found = [float(term(ramp, model, x, y, time=t).detach()) for t in (0.0, 1.7, 2.0, 3.9, 9.0)]
+    assert_allclose(found, [-0.5 * s * clean for s in (0.25, 0.5, 0.75, 1, 1)], rtol=1e-6)
+    assert ramp.describe() == {"part": "less-clean", "alpha": 0.5, "ramp": 4}
+    assert "ramp" not in part("less-clean").describe()  # digests of other runs stay
+
+
 def test_cosines_of_tiny_gradients() -> None:
     a = torch.tensor([[3e-30, 4e-30], [1e30, 0.0]])
     b = torch.tensor([[4e-30, 3e-30], [1e30, 1e30]])
@@ -569,6 +580,8 @@ def test_wrong_options_are_refused(name: str, options: dict[str, Any], message: 
 def test_a_ramp_beyond_the_run_is_refused() -> None:
     with pytest.raises(UsageError, match="rises over 5 epochs, the run has 2"):
         plan(method("pgd+advlc", **EPS, advlc={"ramp": 5}))
+    with pytest.raises(UsageError, match="less-clean rises over 5 epochs, the run has 2"):
+        plan(method("pgd+less-clean", **EPS, **{"less-clean": {"ramp": 5}}))
 
 
 def test_additions_take_the_ball_of_the_attack() -> None:

@@ -64,7 +64,7 @@ def test_20_updates_of_awp_agree_with_a_plain_loop() -> None:
 @pytest.mark.parametrize("make", [mlp, batchnorm])
 def test_awp_without_size_or_before_its_warmup_is_the_method_itself(make: Any) -> None:
     expected = trained(plan(method("pgd", eps=0.1)), make)
-    for options in ({"gamma": 0.0}, {"warmup": 2}):
+    for options in ({"gamma": 0.0}, {"warmup": 1.9}):
         same(trained(plan(method("pgd+awp", eps=0.1, awp=options)), make), expected)
     late = trained(plan(method("pgd+awp", eps=0.1, awp={"warmup": 1})), make)
     assert not torch.equal(late[-1].weight, expected[-1].weight)
@@ -165,7 +165,7 @@ def test_20_updates_of_entropysgd_agree_with_a_plain_loop(second_order: bool, sc
 def test_identities_of_entropysgd() -> None:
     plain = trained(plan())
     same(trained(plan(method("standard+entropysgd", entropysgd={"steps": 0}))), plain)
-    same(trained(plan(method("standard+entropysgd", entropysgd={"start": 2}))), plain)
+    same(trained(plan(method("standard+entropysgd", entropysgd={"start": 1.9}))), plain)
     still = {"inner_lr": 0.0}
     p = plan(method("standard+entropysgd", entropysgd=still), optimiser=PLAIN)
     same(trained(p), mlp())
@@ -309,6 +309,19 @@ def test_text_where_a_number_belongs(options: dict[str, Any], match: str) -> Non
 def test_an_average_that_never_starts_is_refused() -> None:
     with pytest.raises(UsageError, match="averaging starts in epoch 5, the run has 4"):
         Plan(method("standard+swa", swa={"start": 5}), epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("standard+awp", {"awp": {"warmup": 4}}, "awp.warmup=4 epochs leave nothing of a run of 4"),
+        ("standard+entropysgd", {"entropysgd": {"start": 4}}, "entropysgd.start=4 epochs leave"),
+        ("standard+entropysgd2", {"entropysgd2": {"start": 9}}, "entropysgd2.start=9 epochs leave"),
+    ],
+)
+def test_what_never_begins_is_refused(name: str, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        Plan(method(name, **options), epochs=4)
 
 
 def test_additions_reach_the_configuration() -> None:

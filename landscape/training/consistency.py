@@ -54,16 +54,11 @@ class LogitConsistency(Regulariser):
         return self.strength(batch.time) * gap
 
     def check(self, epochs: int) -> None:
-        if self.ramp > epochs:
-            raise UsageError(
-                f"advlc rises over {self.ramp:g} epochs, the run has {epochs}: shorten the ramp."
-            )
+        check_ramp("advlc", self.ramp, epochs)
 
     def strength(self, time: float) -> float:
         """λ at a time in epochs."""
-        if not self.ramp:
-            return self.weight
-        return self.weight * min(1.0, (math.floor(time) + 1) / self.ramp)
+        return self.weight * risen(self.ramp, time)
 
     def describe(self) -> dict[str, Any]:
         found = {"part": "advlc", **dataclasses.asdict(self)}
@@ -158,24 +153,47 @@ class LessClean(Regulariser):
 
     Attributes:
         alpha: α, in [0, 1].
+        ramp: epochs over which α rises, as ``LogitConsistency``'s λ; 0 for none. While a network
+            answers the same to every input the two gradients are nearly equal, so that 1 − α of
+            one is left to learn from.
     """
 
     alpha: float = 0.5
+    ramp: float = 0
 
     uses_clean = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"alpha must lie in [0, 1], got {self.alpha}.")
+        check_weight("ramp", self.ramp)
 
     def __call__(self, batch: Batch) -> Tensor:
-        return -self.alpha * cross_entropy(batch.clean_logits, batch.y).mean()
+        alpha = self.alpha * risen(self.ramp, batch.time)
+        return -alpha * cross_entropy(batch.clean_logits, batch.y).mean()
+
+    def check(self, epochs: int) -> None:
+        check_ramp("less-clean", self.ramp, epochs)
 
     def describe(self) -> dict[str, Any]:
-        return {"part": "less-clean", "alpha": self.alpha}
+        found = {"part": "less-clean", "alpha": self.alpha}
+        return {**found, "ramp": self.ramp} if self.ramp else found
 
 
 def check_weight(name: str, value: float) -> None:
     """Refuse what is not a finite number of at least 0."""
     if not 0 <= value < math.inf:
         raise UsageError(f"{name} must be a finite number of at least 0, got {value}.")
+
+
+def risen(ramp: float, time: float) -> float:
+    """The share of a weight that rises by a step per epoch over ``ramp`` epochs; 1 without."""
+    return min(1.0, (math.floor(time) + 1) / ramp) if ramp else 1.0
+
+
+def check_ramp(name: str, ramp: float, epochs: int) -> None:
+    """Refuse a ramp that a run of ``epochs`` doesn't come to the end of."""
+    if ramp > epochs:
+        raise UsageError(
+            f"{name} rises over {ramp:g} epochs, the run has {epochs}: shorten the ramp."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from landscape.training.method_table import METHODS
 from landscape.training.paper_recipes import Recipe
 
 _EPS = 0.1
@@ -41,8 +42,9 @@ def _parts(epochs: int, pixels: int) -> dict[str, dict[str, Any]]:
     def part(some: float, of: float) -> int:
         return max(1, round(some / of * epochs))
 
-    # Without momentum the walk needs larger steps than SGD.
-    entropy = {"steps": 5, "inner_lr": 10.0, "scaled": False}
+    # kanai2021's but for the walk's length, 20 updates, which is an epoch here, and for its
+    # beginning (as theirs on SVHN): walks are too slow for the plateau that training starts from.
+    entropy = {"steps": 5, "scaled": False, "start": part(10, 40)}
     return {
         "atta": {"steps": 1, "reset": part(10, 38)},
         # Authors: a stage ends 10 epochs after its best; here all must fit into the run.
@@ -53,16 +55,24 @@ def _parts(epochs: int, pixels: int) -> dict[str, dict[str, Any]]:
         # Without these some seeds stay on the plateau at the start: constant classifiers.
         "awp": {"warmup": part(10, 40)},
         "advlc": {"ramp": epochs},  # as li2023 on TinyImageNet
+        "less-clean": {"ramp": epochs},  # likewise
         "trades+awp": {"awp": {"gamma": 0.005}},
         "entropysgd": entropy,
         "entropysgd2": entropy,
+        **{
+            f"{name}+{walk}": {name: {"lr": 0.1}}  # η = η' = .1, theirs as well
+            for name in METHODS
+            for walk in ("entropysgd", "entropysgd2")
+            if name != "fine-tune"
+        },
         "swa": {"start": part(55, 200)},
         # li2023 with PGD-10: 10 and 15.
         "igr": {"weight": squared},  # not 10: leaves a quarter of the clean images wrong
         "cure": {"weight": 15 * squared, "h": _EPS, "unit": False},
         # Two views must differ.
         "pgd+consistency": {"pgd": {"augmentation": "shift"}},
-        "reweight": {"warmup": 10},  # not 5: the classes not learned by then never are
+        # Not 5: the classes not learned by then never are.
+        "reweight": {"warmup": part(20, 40)},
         "adaptive-targets": {"warmup": part(5, 38)},
     }
 
@@ -77,6 +87,10 @@ DIGITS_RECIPES: dict[str, Recipe] = {
             **_parts(40, 8 * 8),
             # Twice the updates of the others: with as many, as in Shafahi et al., it isn't done.
             "free": {"replays": 8, "epochs": 10, "milestones": (6, 9)},
+            # On shifted images the plateau at the start takes up to 40 epochs.
+            "pgd+consistency": {
+                "pgd": {"augmentation": "shift", "epochs": 80, "milestones": (50, 70)}
+            },
             # liu2022, without the additional data.
             "fine-tune": {
                 "initial": "digits-pgd-seed0",

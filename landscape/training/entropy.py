@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError
 from landscape.training.batch import Batch
+from landscape.training.schedules import check_within
 
 _KEY = "entropy"
 _COUNT = f"{_KEY}.steps"
@@ -64,6 +65,10 @@ class EntropySGD:
             raise UsageError(f"average must lie in (0, 1], got {self.average}.")
         if self.until <= self.start:
             raise UsageError(f"until {self.until:g} must come after start {self.start:g}.")
+
+    def check(self, epochs: int) -> None:
+        """Refuse a start that a run of ``epochs`` never comes to."""
+        check_within(f"{self.describe()['part']}.start", self.start, epochs)
 
     def active(self, time: float) -> bool:
         """Whether updates at a time in epochs belong to a walk."""

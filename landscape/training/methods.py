@@ -58,6 +58,13 @@ class Method:
         return total
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """All that the method is made of."""
+        own = self.perturbation, self.outer_loss, self.controller
+        others = self.weights, self.descent, self.averaging
+        return tuple(p for p in (*own, *self.regularisers, *others) if p is not None)
+
+    @property
     def views(self) -> int:
         """How many augmentations of every sample a batch holds, one after the other."""
         return max((part.views for part in self.regularisers), default=1)

@@ -51,15 +51,10 @@ class Plan:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UsageError(f"seed must be a whole number, got {self.seed!r}.")
         self.schedule.check(self.epochs)
-        if self.method.averaging is not None:
-            self.method.averaging.check(self.epochs)
-        if self.method.perturbation is not None:
-            self.method.perturbation.check(self.epochs)
-        check = getattr(self.method.outer_loss, "check", None)
-        if check is not None:
-            check(self.epochs)
-        for part in self.method.regularisers:
-            part.check(self.epochs)
+        for part in self.method.parts:
+            check = getattr(part, "check", None)
+            if check is not None:
+                check(self.epochs)
 
     def lr(self, t: float) -> float:
         """Learning rate at time ``t``, in epochs."""

@@ -153,7 +153,8 @@ def default_config(
         values[key] = _moved(values[key], old, new)
     for addition in additions:
         options = of(addition)
-        options |= {key: _moved(options[key], old, new) for key in _IN_EPOCHS & {*options}}
+        whole = row.values["epochs"]  # what an addition's row is for, whatever the method's has
+        options |= {key: _moved(options[key], whole, new) for key in _IN_EPOCHS & {*options}}
         values[addition] = options | dict(given.get(addition, {}))
     # A step size belongs to the radius and the number of steps it was chosen for.
     attacked = {"eps", "steps", "norm"}

@@ -100,6 +100,14 @@ def check_periods(periods: tuple[float, ...], epochs: int) -> None:
         )
 
 
+def check_within(name: str, value: float, epochs: int) -> None:
+    """Refuse a number of epochs that leaves none of a run."""
+    if value >= epochs:
+        raise UsageError(
+            f"{name}={value:g} epochs leave nothing of a run of {epochs}: make it smaller."
+        )
+
+
 def position(t: float, periods: tuple[float, ...], epochs: float) -> float:
     """The part of its period, in [0, 1], that is over at time ``t`` of a run of ``epochs``."""
     ends = [0.0, *periods, epochs]

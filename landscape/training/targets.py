@@ -17,6 +17,7 @@ from landscape.training.batch import Batch
 from landscape.training.consistency import check_weight
 from landscape.training.outer_losses import Around, PerSample
 from landscape.training.perturbations import Attacked, Passes, from_noise
+from landscape.training.schedules import check_within
 
 
 def moving_target(batch: Batch, key: str, outputs: Tensor, momentum: float) -> Tensor:
@@ -260,14 +261,6 @@ def check_momentum(name: str, value: float) -> None:
     """Refuse what lies outside [0, 1]."""
     if not 0 <= value <= 1:
         raise UsageError(f"{name} must lie in [0, 1], got {value}.")
-
-
-def check_within(name: str, value: float, epochs: int) -> None:
-    """Refuse a number of epochs that leaves none of a run."""
-    if value >= epochs:
-        raise UsageError(
-            f"{name}={value:g} epochs leave nothing of a run of {epochs}: make it smaller."
-        )
 
 
 def check_inner(loss: PerSample, epochs: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UsageError
 from landscape.training.batch import Batch
+from landscape.training.schedules import check_within
 
 _TINY = 1e-20
 
@@ -38,6 +39,10 @@ class AdversarialWeights:
             raise UsageError(f"gamma must be a finite number of at least 0, got {self.gamma}.")
         if not 0 <= self.warmup < math.inf:
             raise UsageError(f"warmup must be a number of epochs of at least 0, got {self.warmup}.")
+
+    def check(self, epochs: int) -> None:
+        """Refuse a warm-up that lasts for a run of ``epochs``."""
+        check_within("awp.warmup", self.warmup, epochs)
 
     def active(self, time: float) -> bool:
         """Whether weights are perturbed at a time in epochs."""
