@@ -183,7 +183,10 @@ def path(
     t = np.linspace(0, 1, points)
     theta = np.array(start) + t[:, None] * (np.array(end) - np.array(start))
     if model == "linear":
-        worst = np.array(x) + Logistic([x], [1], eps, norm).perturbations(theta)[:, 0]
+        worst = (
+            np.array(x)
+            + Logistic(np.array([x]), np.array([1]), eps, norm).perturbations(theta)[:, 0]
+        )
         bound = eps / np.linalg.norm(theta, axis=1) if norm == "l2" else np.full(points, np.nan)
     else:
         bowl = Bowl(np.array(matrix), depth)
