@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from landscape.plotting.style import COLOURS
 _TRAIN, _TEST = "train_accuracy", "val_robust_accuracy"
 _AWP = "AWP (γ=0.005)"
 ANALOGUE = (
-    "LeNet on digits, ε = 0.1, 20 epochs, walks of L = 5 updates (20 would be an epoch); "
+    "LeNet on digits, ε = 0.1, 20 epochs; AWP and EntropySGD begin after 5 of them, and walks are "
+    "of L = 5 updates (20 would be an epoch); "
     "the test curve is of the validation split, under PGD-10."
 )
 
@@ -72,8 +73,11 @@ def _early(run: Trained) -> np.ndarray:
 def _late(run: Trained) -> np.ndarray:
     """The epochs with everything switched on: AWP and EntropySGD."""
     method = run.config.plan.method
-    starts = (method.weights.warmup if method.weights else 0,)
-    starts += (method.descent.start if method.descent else 0,)
+    starts = [0.0]
+    if method.weights:
+        starts.append(method.weights.warmup)
+    if method.descent:
+        starts.append(method.descent.start)
     return np.asarray(run.history.epoch > max(starts))
 
 
@@ -115,54 +119,47 @@ def _greater(
 # -- pictures -------------------------------------------------------------------------------------
 
 
-def _draw(
-    found: Found, names: Sequence[str], faint: Sequence[str], columns: Mapping[str, Any]
-) -> Any:
-    """A row of training and one of held-out accuracies, a column per abscissa."""
-    fig, axes = panels(len(columns), 2, ratio=0.85, sharey="row")
-    for row, column in enumerate((_TRAIN, _TEST)):
-        for ax, (label, x_of) in zip(axes[row], columns.items(), strict=True):
-            for k, name in enumerate(names):
-                runs = list(found.under(name).values())
-                x = np.mean([x_of(run) for run in runs], axis=0)
-                y = [100 * getattr(run.history, column) for run in runs]
-                style = {"color": COLOURS[k], "linestyle": "-" if k % 2 else "--", "lw": 1}
-                if name in faint:
-                    style |= {"linestyle": ":", "color": "0.4"}
-                line(ax, x, *over_seeds(y), label=name, **style)
-            if row == 1:
-                ax.set_xlabel(label)
-    axes[0, 0].set_ylabel("training robust\naccuracy (%)")
-    axes[1, 0].set_ylabel("held-out robust\naccuracy (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(names))
-    return fig
+def _curve(ax: Any, found: Found, k: int, name: str, column: str, x_of: Any, label: str) -> None:
+    """The mean over seeds with its standard deviation; SGD's dashed, EntropySGD's solid."""
+    runs = list(found.under(name).values())
+    x = np.mean([x_of(run) for run in runs], axis=0)
+    y = [100 * getattr(run.history, column) for run in runs]
+    style = {"color": COLOURS[k], "linestyle": "-" if "EnSGD" in name else "--", "lw": 1}
+    line(ax, x, *over_seeds(y), label=label, **(style if k < 4 else _FAINT))
+
+
+_FAINT = {"color": "0.4", "linestyle": ":", "lw": 1}
 
 
 def _draw3(found: Found) -> Any:
-    columns = {
-        "epoch": _epochs,
-        "passes over the data": passes,
-        "runtime on this machine (s)": _seconds,
-    }
-    return _draw(found, MAIN, (), columns)
+    """A row of training and one of held-out accuracies, a column per abscissa."""
+    fig, axes = panels(3, 2, ratio=0.85, sharey="row")
+    columns = (
+        ("epoch", _epochs),
+        ("passes over the data", passes),
+        ("runtime on this machine (s)", _seconds),
+    )
+    for row, column in enumerate((_TRAIN, _TEST)):
+        for ax, (label, x_of) in zip(axes[row], columns, strict=True):
+            for k, name in enumerate(MAIN):
+                _curve(ax, found, k, name, column, x_of, name)
+            ax.set_xlabel(label if row else "")
+    axes[0, 0].set_ylabel("training robust\naccuracy (%)")
+    axes[1, 0].set_ylabel("held-out robust\naccuracy (%)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
 
 
 def _draw6(found: Found) -> Any:
-    fig, axes = panels(2, 1, ratio=0.8)
-    names = ("AT", "AT+EnSGD", _AWP, "AWP+EnSGD", "AWP")
-    for ax, column, label in zip(axes[0], (_TRAIN, _TEST), ("training", "held-out"), strict=True):
-        for k, name in enumerate(names):
-            runs = list(found.under(name).values())
-            y = [100 * getattr(run.history, column) for run in runs]
-            style = {"color": COLOURS[k], "linestyle": "-" if k % 2 else "--", "lw": 1}
-            shown = name
-            if k == 4:  # of Fig. 3, for the second claim
-                style, shown = {"color": "0.4", "linestyle": ":", "lw": 1}, "AWP (γ=0.01, Fig. 3)"
-            line(ax, _epochs(runs[0]), *over_seeds(y), label=shown, **style)
-        ax.set(xlabel="epoch", ylabel=f"{label} robust accuracy (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=3)
+    fig, axes = panels(2, ratio=0.8)
+    # The last is of Fig. 3, for the second claim.
+    shown = {name: name for name in ("AT", "AT+EnSGD", _AWP, "AWP+EnSGD")}
+    shown["AWP"] = "AWP (γ=0.01, Fig. 3)"
+    for ax, column, split in zip(axes[0], (_TRAIN, _TEST), ("training", "held-out"), strict=True):
+        for k, (name, label) in enumerate(shown.items()):
+            _curve(ax, found, k, name, column, _epochs, label)
+        ax.set(xlabel="epoch", ylabel=f"{split} robust accuracy (%)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from landscape.papers import claims
-from landscape.papers.claims import Claim, Verdict
+from landscape.papers.claims import OPEN, Claim, Verdict
 from landscape.papers.drawing import typeset
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.checks import close
@@ -67,8 +67,8 @@ def _cell(values: Sequence[float]) -> Any:
     return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
-def _beats(*pairs: tuple[str, str]) -> Callable[[Found], Verdict]:
-    """In every row, the first of each pair has the higher robust accuracy."""
+def _beats(*pairs: tuple[str, str], apart: str = "none") -> Callable[[Found], Verdict]:
+    """In every row but that of a data set, the first of each pair has the higher accuracy."""
 
     def check(found: Found) -> Verdict:
         return claims.all_of(
@@ -80,6 +80,7 @@ def _beats(*pairs: tuple[str, str]) -> Callable[[Found], Verdict]:
                     names=(one, other),
                 )
                 for row in _rows(found)
+                if apart not in row
                 for one, other in pairs
             ]
         )
@@ -87,36 +88,27 @@ def _beats(*pairs: tuple[str, str]) -> Callable[[Found], Verdict]:
     return check
 
 
-def _alike(*pairs: tuple[str, str]) -> Callable[[Found], Verdict]:
-    """In every row, each pair differs by at most one percentage point."""
+def _alike(*pairs: tuple[str, str], by: float, only: str = "") -> Callable[[Found], Verdict]:
+    """In every row, or that of one data set, each pair differs by at most ``by`` points."""
 
     def check(found: Found) -> Verdict:
-        return claims.all_of(
-            [
-                close(
-                    _values(found, row, one),
-                    _values(found, row, other),
-                    f"{row}, robust accuracy (%)",
-                    1.0,
-                    (one, other),
-                )
-                for row in _rows(found)
-                for one, other in pairs
-            ]
-        )
+        verdicts = [
+            close(
+                _values(found, row, one),
+                _values(found, row, other),
+                f"{row}, robust accuracy (%)",
+                by,
+                (one, other),
+            )
+            for row in _rows(found)
+            if only in row
+            for one, other in pairs
+        ]
+        if not verdicts:
+            return Verdict(OPEN, f"{only} only at paper scale", samples=0)
+        return claims.all_of(verdicts)
 
     return check
-
-
-def _first_row(check: Callable[[Found], Verdict]) -> Callable[[Found], Verdict]:
-    """The check on the first row alone, which is under AutoAttack."""
-
-    def of_first(found: Found) -> Verdict:
-        row = _rows(found)[0]
-        kept = {key: value for key, value in found.items() if key.startswith(f"{row}/")}
-        return check(Found(found.scale, kept))
-
-    return of_first
 
 
 def _figure(name: str, title: str, columns: Sequence[str], *claims_: Claim, **more: Any) -> Figure:
@@ -143,14 +135,19 @@ TABLE1 = _figure(
     MAIN,
     Claim("AT with EntropySGD outperforms AT.", "§5.3, Table 1", _beats(("AT+EnSGD", "AT"))),
     Claim(
-        "AWP with EntropySGD outperforms AWP (but on CIFAR-100, by .05 worse).",
+        "AWP with EntropySGD outperforms AWP, but on CIFAR-100.",
         "§5.3, Table 1",
-        _beats(("AWP+EnSGD", "AWP")),
+        _beats(("AWP+EnSGD", "AWP"), apart="CIFAR100"),
+    ),
+    Claim(
+        "There the difference is small (within 0.1 points; .05 in print).",
+        "§5.3, Table 1",
+        _alike(("AWP+EnSGD", "AWP"), by=0.1, only="CIFAR100"),
     ),
     Claim(
         "AT with EntropySGD is about as robust as AWP under AutoAttack (within 1 point).",
         "§5.3, Table 1",
-        _first_row(_alike(("AT+EnSGD", "AWP"))),
+        _alike(("AT+EnSGD", "AWP"), by=1.0, only="(AA"),
     ),
     analogue=_ONE_DATA_SET,
     needs="GPUs: 48 trainings of 200 epochs, 12 of them of WRN-34-10; AutoAttack.",
@@ -177,7 +174,7 @@ TABLE3 = _figure(
     Claim(
         "EntropySGD of second order performs almost as that of first order (within 1 point).",
         "App. F.3, Table 3",
-        _alike(("AT+2ndEnSGD", "AT+EnSGD"), ("AWP+2ndEnSGD", "AWP+EnSGD")),
+        _alike(("AT+2ndEnSGD", "AT+EnSGD"), ("AWP+2ndEnSGD", "AWP+EnSGD"), by=1.0),
     ),
     analogue=_ONE_DATA_SET,
     needs="GPUs: 72 trainings of 200 epochs, 18 of them of WRN-34-10; AutoAttack.",
