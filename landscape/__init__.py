@@ -63,12 +63,15 @@ if TYPE_CHECKING:
     from landscape.objective import Objective
     from landscape.operators import Hessian
     from landscape.results import Estimate, Result, load, load_all, save_all
+    from landscape.structured import adapt, embedded
     from landscape.tracking import TRACKED, Measured, Track, Tracker, Tracking
     from landscape.training import METHODS, Plan, default_config, fit, method, train
 
 _WHERE = {
     # the function that is studied
     "Objective": "landscape.objective",
+    "adapt": "landscape.structured",
+    "embedded": "landscape.structured",
     # adversarial examples
     "Attack": "landscape.attacks",
     "AutoAttack": "landscape.attacks.autoattack",
@@ -186,6 +189,7 @@ __all__ = [
     "Tracker",
     "Tracking",
     "__version__",
+    "adapt",
     "adversarial_examples",
     "attack",
     "connect",
@@ -197,6 +201,7 @@ __all__ = [
     "difficulty_correlation",
     "difficulty_distance",
     "effectiveness",
+    "embedded",
     "evaluate",
     "fit",
     "inputs",

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from landscape.errors import DataError
 from landscape.params import as_bytes
+from landscape.structured import Bundle, pair
 
+# Inputs are a tensor, or a Bundle of several, which behaves like one here.
 Batch = tuple[Tensor, Tensor]
 
 _REWRITE = (
@@ -30,7 +32,8 @@ class Batches:
 
     Args:
         data: a pair of tensors ``(x, y)``, a list of batches, a ``Dataset``, a ``DataLoader`` or
-            any other re-iterable of batches.
+            any other re-iterable of batches. The x of a batch may be a dictionary or tuple of
+            tensors, and a batch a dictionary with ``labels``.
         device, dtype: where the batches go; only floating tensors change dtype.
         batch_size: for a pair of tensors and a ``Dataset``; ignored otherwise.
         keep_bytes: data up to this size are read from the source once, verified by a second
@@ -71,7 +74,10 @@ class Batches:
         return len(self._marks)
 
     def _place(self, x: Tensor, y: Tensor) -> Batch:
-        x = x.to(self.device, self.dtype) if x.is_floating_point() else x.to(self.device)
+        if isinstance(x, Bundle):
+            x = x.place(self.device, self.dtype)
+        else:
+            x = x.to(self.device, self.dtype) if x.is_floating_point() else x.to(self.device)
         y = y.to(self.device, self.dtype) if y.is_floating_point() else y.to(self.device)
         return x, y
 
@@ -84,8 +90,8 @@ class Batches:
             return
         # Bytes, because NaN differs from itself.
         if any(
-            a.shape != b.shape or as_bytes(a) != as_bytes(b)
-            for a, b in zip(_pair(first, 0), _pair(second, 0), strict=True)
+            a.shape != b.shape or _bytes(a) != _bytes(b)
+            for a, b in zip(pair(first, 0), pair(second, 0), strict=True)
         ):
             raise _changed(0)
 
@@ -120,14 +126,18 @@ class Batches:
     def _read(self, *, check: bool) -> Iterator[tuple[Batch, str]]:
         """Batches from the source with a digest of all samples so far, whatever the batching."""
         hx, hy = hashlib.sha256(), hashlib.sha256()
+        entries: dict[str, Any] = {}
         marks: list[bytes] = []
         for index, item in enumerate(self._source):
-            x, y = _pair(item, index)
+            x, y = pair(item, index)
             if x.shape[0] == 0:
                 continue
-            hx.update(as_bytes(x))
             hy.update(as_bytes(y))
-            mark = hx.digest() + hy.digest()
+            if isinstance(x, Bundle):
+                mark = x.digests(entries) + hy.digest()
+            else:
+                hx.update(as_bytes(x))
+                mark = hx.digest() + hy.digest()
             if check and (len(marks) >= len(self._marks) or mark != self._marks[len(marks)]):
                 raise _changed(index)
             marks.append(mark)
@@ -170,29 +180,12 @@ def _as_iterable(data: Any, batch_size: int) -> tuple[Iterable[Any], bool]:
     )
 
 
+def _bytes(values: Any) -> Any:
+    return values.digests({}) if isinstance(values, Bundle) else as_bytes(values)
+
+
 def _clone(x: Tensor, y: Tensor) -> Batch:
     return x.clone(), y.clone()
-
-
-def _pair(item: Any, index: int) -> Batch:
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise DataError(
-            f"batch {index} is a {type(item).__name__}"
-            + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
-            + ": expected a pair (x, y) of tensors."
-        )
-    x, y = item
-    if not (torch.is_tensor(x) and torch.is_tensor(y)):
-        raise DataError(
-            f"batch {index} holds {type(x).__name__} and {type(y).__name__}: "
-            "expected a pair (x, y) of tensors."
-        )
-    if x.ndim == 0 or y.ndim == 0 or x.shape[0] != y.shape[0]:
-        raise DataError(
-            f"batch {index} has x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}: "
-            "the first axis must be the sample in both."
-        )
-    return x, y
 
 
 def _changed(index: int) -> DataError:

@@ -17,6 +17,7 @@ from landscape import params as P
 from landscape.errors import UsageError
 from landscape.losses import Loss
 from landscape.params import Params
+from landscape.structured import Bundle, output_tensor
 
 T = TypeVar("T")
 Product = Callable[[Params], Params]
@@ -58,7 +59,7 @@ class _Host(nn.Module):
         self.model = model
 
     def forward(self, body: Callable[[Forward], T]) -> T:
-        return body(lambda x: _tensor(self.model(x)))
+        return body(lambda x: output_tensor(_call(self.model, x)))
 
 
 def run(model: nn.Module, full: Mapping[str, Tensor], body: Callable[[Forward], T]) -> T:
@@ -116,20 +117,15 @@ def reestimated(
             for layer in layers.values():
                 layer.momentum = len(x) / seen
             with torch.no_grad():
-                torch.func.functional_call(model, {**others, **full, **fresh}, (x,))
+                at(model, {**others, **full, **fresh})(x)
     finally:
         for layer, momentum in zip(layers.values(), momenta, strict=True):
             layer.training, layer.momentum = False, momentum
     return fresh
 
 
-def _tensor(output: object) -> Tensor:
-    if not torch.is_tensor(output):
-        raise UsageError(
-            f"the model returned a {type(output).__name__}: wrap it in a module whose forward "
-            "returns the tensor that the loss takes."
-        )
-    return output
+def _call(model: nn.Module, x: Tensor | Bundle) -> object:
+    return x.call(model) if isinstance(x, Bundle) else model(x)
 
 
 def total(loss: Loss, output: Tensor, y: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
 from landscape.params import Params
 from landscape.random import Streams
+from landscape.structured import Bundle
 
 T = TypeVar("T")
 
@@ -43,9 +44,12 @@ class Objective:
     over samples, so unequal batches change nothing.
 
     Args:
-        model: maps a batch x to a tensor of outputs.
+        model: maps a batch x to a tensor of outputs, or an object with ``logits``; others
+            through ``landscape.adapt``.
         data: a ``DataLoader``, a list of batches, a pair of tensors, or any re-iterable of
-            ``(x, y)``; shuffling, augmenting and one-shot data are refused.
+            ``(x, y)``; shuffling, augmenting and one-shot data are refused. x may be a dictionary
+            or tuple of tensors, and a batch a dictionary with ``labels``; attacks then perturb
+            the one floating-point tensor of them.
         loss: a name in ``landscape.losses.LOSSES`` or ``loss(output, target)`` that returns one
             value per sample (or the batch mean).
         attack: perturbs the inputs; ``None`` for the clean loss.
@@ -76,6 +80,8 @@ class Objective:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise UsageError(f"expected an nn.Module, got {type(model).__name__}.")
+        # A compiled module's own network: compiled graphs can't be differentiated twice.
+        model = getattr(model, "_orig_mod", model)
         if refresh not in REFRESH:
             raise unknown("refresh", refresh, REFRESH)
         if batchnorm not in BATCHNORM:
@@ -96,6 +102,11 @@ class Objective:
         check_finite(model)
         first = next(iter(self.params.values()))
         self.device, self.dtype = first.device, first.dtype
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise UsageError(
+                f"the model is in {str(self.dtype).removeprefix('torch.')}, whose rounding errors "
+                "drown derivatives: write model.float(), or model.double()."
+            )
         with untouched(model):
             self.batches = Batches(
                 data, device=self.device, dtype=self.dtype, batch_size=batch_size
@@ -291,7 +302,16 @@ class Objective:
         assert self.attack is not None
         streams = Streams(self.seed, "attack")
         for x, y in self.batches:
-            yield self.attack.perturb(forward, x, y, streams=streams, loss=self._loss), y
+            if not isinstance(x, Bundle):
+                yield self.attack.perturb(forward, x, y, streams=streams, loss=self._loss), y
+                continue
+            name = x.continuous
+
+            def within(part: Tensor, whole: Bundle = x, name: str | int = name) -> Tensor:
+                return forward(whole.replaced(name, part))
+
+            part = self.attack.perturb(within, x.entries[name], y, streams=streams, loss=self._loss)
+            yield x.replaced(name, part), y
 
     def _check_model(self) -> None:
         """One batch through the model: outputs, targets and loss are what is expected."""
@@ -312,7 +332,18 @@ class Objective:
                         f"batch {batch} has label {label}, but the model has {classes} outputs: "
                         f"labels must lie in 0..{classes - 1}."
                     )
+        if self.loss_name == "cross-entropy" and _one_hot(y, output):
+            raise DataError(
+                f"the labels are one-hot, of shape {tuple(y.shape)}: give classes, y.argmax(1)."
+            )
         check_mean(self._loss, output, y)
+
+
+def _one_hot(y: Tensor, output: Tensor) -> bool:
+    """Whether targets are rows of zeros with a single one; soft labels are not."""
+    if y.ndim != 2 or y.shape != output.shape or y.shape[1] < 2:
+        return False
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all())
 
 
 def check_product(product: Tensor, batch: int) -> None:

@@ -575,7 +575,7 @@ def test_inputs_with_nan_are_not_called_shuffled():
         ([(X, Y), (X[0], Y[0])], r"batch 1 has x of shape \(6,\) and y of shape \(\)"),
         ([X, Y], "batch 0 is a Tensor: expected a pair"),
         ([(X, Y, Y)], "batch 0 is a tuple of 3: expected a pair"),
-        ([{"x": X, "y": Y}], "batch 0 is a dict: expected a pair"),
+        ([{"x": X, "y": Y}], "batch 0 is a dictionary without 'labels'"),
         ([(X, Y), (X.numpy(), Y)], "batch 1 holds ndarray and Tensor"),
         (5, "expected a DataLoader, a list of .* got int"),
         (None, "got NoneType"),

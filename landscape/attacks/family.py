@@ -68,6 +68,8 @@ class Attack:
             and the highest objective among those alike: what robust accuracy asks for.
         early_stop: leave a sample alone, at no further cost, once it is misclassified. Needs
             ``keep="success"``, and leaves its successes as they are but not its objectives.
+        bounded: whether inputs lie in [0, 1] and points stay there; false for embeddings and
+            other inputs without a box.
     """
 
     ball: Ball
@@ -84,6 +86,7 @@ class Attack:
     targets: tuple[int, ...] = ()
     keep: str = "objective"
     early_stop: bool = False
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -154,7 +157,8 @@ class Attack:
             initial: δ to start from, of the shape of ``x``, in place of the attack's start.
         """
         x = x.detach()
-        check_box(x)
+        if self.bounded:
+            check_box(x)
         targeted = target is not None or bool(self.targets)
         if target is not None:
             self._check_targeted()
@@ -181,6 +185,7 @@ class Attack:
             radius=radius,
             clean=clean,
             project=self.project,
+            bounded=self.bounded,
             compared=compared,
         )
         best = Best(x, y, self.keep == "success", target) if compared else None
@@ -298,7 +303,7 @@ class Attack:
         self, x: Tensor, streams: Streams, radius: Tensor | None, initial: Tensor | None
     ) -> Tensor:
         delta = self._noise(x, streams, radius) if initial is None else initial
-        return (x + delta).clamp(0, 1)
+        return (x + delta).clamp(0, 1) if self.bounded else x + delta
 
     def _noise(self, x: Tensor, streams: Streams, radius: Tensor | None) -> Tensor:
         if self.start == "zero" or self.start_scale == 0:
@@ -340,7 +345,7 @@ class Attack:
 
 
 # Fields that came after plain PGD.
-_RECENT = ("decay", "step_rule", "targets", "keep", "early_stop")
+_RECENT = ("decay", "step_rule", "targets", "keep", "early_stop", "bounded")
 
 
 def check_box(x: Tensor) -> None:
@@ -351,5 +356,6 @@ def check_box(x: Tensor) -> None:
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"inputs lie in [{low:.3g}, {high:.3g}], but attacks need [0, 1]: move the "
-            "normalisation from the data into the model (landscape.models.Normalize)."
+            "normalisation from the data into the model (landscape.models.Normalize), or say "
+            "bounded=False where inputs have no box, as embeddings."
         )

@@ -28,6 +28,7 @@ class Problem:
     Attributes:
         clean: logits at x, for the objective ``kl``. target: class to reach, or ``None``.
         project: whether points are projected onto the ball, besides the box.
+        bounded: whether there is a box, [0, 1].
         compared: whether objectives of a sample are compared, so that each needs its own.
     """
 
@@ -41,6 +42,7 @@ class Problem:
     clean: Tensor | None = None
     target: Tensor | None = None
     project: bool = True
+    bounded: bool = True
     compared: bool = False
 
     def values(self, logits: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ class Problem:
         delta = points - self.x
         if self.project:
             delta = self.ball.project(delta, self.radius)
-        return (self.x + delta).clamp(0, 1)
+        return (self.x + delta).clamp(0, 1) if self.bounded else self.x + delta
 
     def take(self, rows: Tensor) -> Problem:
         """The same for some of the samples: a mask or indices."""
