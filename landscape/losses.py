@@ -5,7 +5,9 @@ Averages are taken in one place, the Objective, over samples and not over batche
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +56,23 @@ def resolve(loss: str | Loss) -> Loss:
             raise unknown("loss", loss, LOSSES)
         return LOSSES[loss]
     return loss
+
+
+def named(text: str) -> str | Loss:
+    """A loss as a command takes it: a name in ``LOSSES``, or ``package.module:function``."""
+    module, colon, function = text.partition(":")
+    if not colon:
+        resolve(text)
+        return text
+    try:
+        found: Any = importlib.import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"loss '{text}' can't be imported: {error}.") from error
+    if not callable(found):
+        raise UsageError(f"loss '{text}' is {type(found).__name__}: expected loss(output, target).")
+    return cast(Loss, found() if isinstance(found, type) else found)
 
 
 def check_mean(loss: Loss, output: Tensor, target: Tensor) -> None:

@@ -332,18 +332,22 @@ class Objective:
                         f"batch {batch} has label {label}, but the model has {classes} outputs: "
                         f"labels must lie in 0..{classes - 1}."
                     )
-        if self.loss_name == "cross-entropy" and _one_hot(y, output):
-            raise DataError(
-                f"the labels are one-hot, of shape {tuple(y.shape)}: give classes, y.argmax(1)."
-            )
+        if self.loss_name == "cross-entropy" and y.shape == output.shape and y.ndim == 2:
+            _check_soft_labels(y)
         check_mean(self._loss, output, y)
 
 
-def _one_hot(y: Tensor, output: Tensor) -> bool:
-    """Whether targets are rows of zeros with a single one; soft labels are not."""
-    if y.ndim != 2 or y.shape != output.shape or y.shape[1] < 2:
-        return False
-    return bool(((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all())
+def _check_soft_labels(y: Tensor) -> None:
+    """Targets (B, C) of cross-entropy are probabilities; rows with a single 1 are a mistake."""
+    if ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all() and y.shape[1] > 1:
+        raise DataError(
+            f"the labels are one-hot, of shape {tuple(y.shape)}: give classes, y.argmax(1)."
+        )
+    if not ((y >= 0).all() and torch.isclose(y.sum(1), torch.ones_like(y.sum(1)), 1e-3).all()):
+        raise DataError(
+            f"cross-entropy takes classes, or probabilities that sum to 1, and the targets of "
+            f"shape {tuple(y.shape)} are neither: for regression use mse."
+        )
 
 
 def check_product(product: Tensor, batch: int) -> None:

@@ -328,6 +328,8 @@ def test_one_hot_labels_are_refused_and_soft_ones_are_not() -> None:
     model = nn.Linear(3, 2)
     with pytest.raises(DataError, match=r"one-hot, of shape \(4, 2\): give classes, y.argmax\(1\)"):
         ls.Objective(model, (x, F.one_hot(torch.tensor([0, 1, 0, 1]), 2).float()))
+    with pytest.raises(DataError, match=r"targets of shape \(4, 2\) are neither: for regression"):
+        ls.Objective(model, (x, torch.rand(4, 2)))
     expected = F.cross_entropy(model(x), soft)
     assert ls.Objective(model, (x, soft)).value().loss == pytest.approx(float(expected))
 

@@ -108,6 +108,17 @@ def target(split: str, several: bool = False) -> Callable[[Command], Command]:
         click.option("--model", help="Architecture, if the file does not say: see `models`."),
         click.option("--data", help="Data set, if not the training's: see `data`."),
         click.option(
+            "--loss",
+            default="cross-entropy",
+            show_default=True,
+            help="cross-entropy, mse, or package.module:function, one value per sample.",
+        ),
+        click.option(
+            "--params",
+            metavar="PATTERN,...",
+            help="Only the parameters of these names: 'layer4.*'.",
+        ),
+        click.option(
             "--data-option",
             "data_options",
             multiple=True,

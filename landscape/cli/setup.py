@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from landscape import attacks, checkpoints, foreign, models
+from landscape import attacks, checkpoints, foreign, losses, models
 from landscape import data as datasets
 from landscape.attacks import Attack, Ball
 from landscape.checkpoints import Checkpoint
 from landscape.cli.output import Say
-from landscape.diagnostics import Evaluation, evaluate
+from landscape.diagnostics import evaluate
 from landscape.diagnostics.eigenvalues import random_loss
 from landscape.errors import UsageError
 from landscape.objective import Objective
 from landscape.results import Estimate
+from landscape.structured import pair
 from landscape.training.subsets import Subset
 
 
@@ -44,6 +45,7 @@ class Target:
         if options.get("subset"):
             self.data = Subset.parse(options["subset"]).of(self.data)
         self.data_name = data_name
+        self.loss = losses.named(options.get("loss") or "cross-entropy")
         self.spec = _model_spec(self.checkpoint, self.data, options)
         model = self.spec.build(seed=0)
         if found is not None:
@@ -61,12 +63,14 @@ class Target:
         refresh: str = "fixed",
         params: Sequence[str] | None = None,
     ) -> Objective:
+        chosen = self._given.get("params")
         return Objective(
             self.model,
             self.data,
+            self.loss,
             attack=attack,
             refresh=refresh,
-            params=params,
+            params=params or (chosen.split(",") if chosen else None),
             batchnorm=self._given.get("batchnorm", "eval"),
             seed=self.seed,
             batch_size=self.batch_size,
@@ -117,6 +121,7 @@ class Target:
             Objective(
                 self.spec.build(seed=seed).to(objective.device, objective.dtype),
                 self.data,
+                self.loss,
                 attack=objective.attack,
                 refresh="each",
                 seed=self.seed,
@@ -145,10 +150,19 @@ class Target:
                 "data by --data."
             )
 
-    def introduce(self, objective: Objective) -> Evaluation:
-        """Say what is measured, clean accuracy first, and warn near chance."""
-        clean = evaluate(objective.with_attack(None))
+    def introduce(self, objective: Objective) -> None:
+        """Say what is measured, clean accuracy first, and warn near chance; of what is no
+        classifier the loss alone."""
         method = self.checkpoint.method.get("name", "unknown training")
+        plain = objective.with_attack(None)
+        value = plain.value()
+        if value.accuracy is None:
+            self.say.remark(
+                f"{self.path.name}: {self.spec.name}, {method}, {self.data_name}/{self.split}, "
+                f"{value.samples} examples; {plain.loss_name} {value.loss:.4g}"
+            )
+            return
+        clean = evaluate(plain)
         self.say.remark(
             f"{self.path.name}: {self.spec.name}, {method}, {self.data_name}/{self.split}, "
             f"{clean.samples} examples; clean accuracy "
@@ -161,7 +175,6 @@ class Target:
                 f"clean accuracy is near chance ({100 / clean.classes:.0f} %): weights, "
                 "normalisation or data probably don't match."
             )
-        return clean
 
 
 def device(name: str) -> torch.device:
@@ -185,10 +198,10 @@ def device(name: str) -> torch.device:
 def key_values(pairs: tuple[str, ...], option: str) -> dict[str, Any]:
     """KEY=VALUE pairs; whole numbers become numbers."""
     found: dict[str, Any] = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
+    for text in pairs:
+        key, sign, value = text.partition("=")
         if not sign or not key:
-            raise UsageError(f"{option} {pair}: write KEY=VALUE.")
+            raise UsageError(f"{option} {text}: write KEY=VALUE.")
         found[key.replace("-", "_")] = int(value) if value.lstrip("-").isdigit() else value
     return found
 
@@ -224,6 +237,20 @@ def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> m
         normalize = checkpoint.model.get("normalize")
     else:  # the file's own, where its network has them
         normalize = foreign.statistics(checkpoint.state_dict)
-    if not hasattr(data, "in_shape"):
-        raise UsageError("--model by name needs a data set by name, which knows its shape.")
-    return models.ModelSpec(options["model"], data.in_shape, data.num_classes, normalize)
+    if hasattr(data, "in_shape"):
+        return models.ModelSpec(options["model"], data.in_shape, data.num_classes, normalize)
+    if ":" not in options["model"]:
+        raise UsageError(
+            "--model by name needs a data set by name, which knows its shape: give your own, "
+            "--model package.module:factory."
+        )
+    shape, classes = _look_at(data)
+    return models.ModelSpec(options["model"], shape, classes, normalize)
+
+
+def _look_at(data: Any) -> tuple[tuple[int, ...], int]:
+    """Shape of an input and number of classes, for factories that ask: of the first batch."""
+    x, y = pair(next(iter(data), None), 0)
+    shape = tuple(x.shape[1:]) or (1,)
+    whole = not y.is_floating_point() and y.numel() > 0
+    return shape, max(2, int(y.max()) + 1) if whole else 1
