@@ -4,6 +4,7 @@ from landscape.papers.figures import Figure
 from landscape.papers.sitawarin2021.accuracies import TABLE1, TABLE2, TABLE3
 from landscape.papers.sitawarin2021.norms import FIG6
 from landscape.papers.sitawarin2021.samples import FIG7, FIG8
+from landscape.papers.sitawarin2021.schemes import TABLE4
 from landscape.papers.sitawarin2021.smoothness import FIG4, GAP
 from landscape.papers.sitawarin2021.surfaces import FIG1
 from landscape.papers.sitawarin2021.theory import FIG2, FIG5
@@ -21,5 +22,6 @@ FIGURES: list[Figure] = [
     TABLE1,
     TABLE2,
     TABLE3,
+    TABLE4,
     GAP,
 ]

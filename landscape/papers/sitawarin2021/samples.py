@@ -166,13 +166,11 @@ def examples(run: Trained, *, eps: float, n: int) -> Examples:
 
 
 def _plan_examples(scale: Scale) -> Mapping[str, Work]:
-    pair = scale.pick(digits=larger(scale), paper=larger(scale)[-2:])
-    run = pair[0].run(scale, "P-SAT", scale.seeds(1)[0])
+    smaller = larger(scale)[scale.pick(digits=0, paper=-2)]  # Imagenette's
+    run = smaller.run(scale, "P-SAT", scale.seeds(1)[0])
     n = scale.pick(digits=10, paper=10, smoke=3)
-    return {
-        f"{setting.options['eps']:.4g}": measure(examples, run, eps=setting.options["eps"], n=n)
-        for setting in pair
-    }
+    radii = scale.pick(digits=(0.2, 0.3), mnist=(0.35, 0.45), paper=(16 / 255, 24 / 255))
+    return {f"{eps:.4g}": measure(examples, run, eps=eps, n=n) for eps in radii}
 
 
 def _draw_examples(found: Found) -> Any:
