@@ -19,6 +19,8 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "inconclusive"
 OUTCOMES = (HOLDS, FAILS, OPEN)
 LEVEL = 0.90
 
+Numbers = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -50,7 +52,7 @@ class Claim:
     check: Callable[[Any], Verdict]
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+def _interval(values: Numbers) -> tuple[float, float, float]:
     """Mean, and Student's interval of it; the whole line for fewer than two values."""
     from scipy import stats
 
@@ -72,7 +74,7 @@ def _shown(value: float) -> str:
     return f"{value:.3g}"
 
 
-def positive(values: Sequence[float], what: str, *, at_least: float = 0.0) -> Verdict:
+def positive(values: Numbers, what: str, *, at_least: float = 0.0) -> Verdict:
     """The mean of one number per seed is above ``at_least``."""
     values = [float(v) for v in values]
     if not values or not all(map(math.isfinite, values)):
@@ -85,8 +87,8 @@ def positive(values: Sequence[float], what: str, *, at_least: float = 0.0) -> Ve
 
 
 def greater(
-    one: Sequence[float],
-    other: Sequence[float],
+    one: Numbers,
+    other: Numbers,
     what: str,
     *,
     names: tuple[str, str] = ("", ""),
@@ -122,7 +124,7 @@ def trend(x: Any, curves: Any, what: str) -> Verdict:
 
 
 def correlation(
-    x: Sequence[float], y: Sequence[float], what: str, *, sign: int = 1, at_least: float = 0.0
+    x: Numbers, y: Numbers, what: str, *, sign: int = 1, at_least: float = 0.0
 ) -> Verdict:
     """Spearman's correlation over samples (not seeds) has this sign, and at least that size.
 

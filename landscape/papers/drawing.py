@@ -34,7 +34,7 @@ def line(ax: Any, x: Any, y: Any, error: Any = None, *, label: str = "", **style
         ax.fill_between(x, y - error, y + error, color=style.get("color"), alpha=0.2, lw=0)
 
 
-def over_seeds(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+def over_seeds(values: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over seeds (the first axis) and standard deviation, NaN for one seed."""
     x = np.asarray(values, dtype=float)
     spread = x.std(axis=0, ddof=1) if len(x) > 1 else np.full(x.shape[1:], np.nan)
