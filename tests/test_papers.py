@@ -521,8 +521,8 @@ def test_dry_run_trains_nothing(tmp_path: Path) -> None:
     found = command("liu2020/fig2", "--dry-run", "--cache", str(tmp_path / "cache"), "--json")
     content = json.loads(found.stdout)
     assert content["cached"] == 0
-    assert content["runs"][0]["updates"] == 40 * 19
-    assert content["runs"][0]["config"]["epochs"] == 40
+    assert content["runs"][0]["updates"] == 32 * 19
+    assert content["runs"][0]["config"]["epochs"] == 32
     assert not (tmp_path / "cache").exists()
 
 

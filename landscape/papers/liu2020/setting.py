@@ -82,14 +82,9 @@ def like(scale: Scale, family: Family) -> str:
 def budgets(scale: Scale, family: Family = RESNET) -> tuple[float, ...]:
     """Radii of the attack, from 0 (vanilla training) to the largest of the paper."""
     mnist = (0.0, 0.1, 0.2, 0.3, 0.4)
-    if family is LENET:
-        return scale.pick(digits=(0.0, 0.1, 0.2), mnist=mnist, paper=mnist, smoke=(0.0, 0.2))
-    return scale.pick(
-        digits=(0.0, 0.05, 0.1, 0.2),
-        mnist=mnist,
-        paper=(0.0, 2 / 255, 4 / 255, 8 / 255),  # those of App. C.2.2
-        smoke=(0.0, 0.2),
-    )
+    cifar = (0.0, 2 / 255, 4 / 255, 8 / 255)  # those of App. C.2.2
+    paper = mnist if family is LENET else cifar
+    return scale.pick(digits=(0.0, 0.1, 0.2), mnist=mnist, paper=paper, smoke=(0.0, 0.2))
 
 
 def target(scale: Scale, family: Family = LENET) -> float:

@@ -36,7 +36,7 @@ SIMILAR = 0.05
 def _plan(scale: Scale, family: Family) -> Mapping[str, Work]:
     settings = {
         "top": scale.pick(digits=20, paper=20, smoke=3),
-        "n": scale.pick(digits=500, paper=None, smoke=40),
+        "n": scale.pick(digits=300, paper=None, smoke=40),
         "which": "final",
         "normalise": scale.pick(digits=10, paper=10, smoke=2),
     }
@@ -154,12 +154,12 @@ FIG2 = _figure(
     RESNET,
     "§4.2",
     "Top 20 eigenvalues of the adversarial Hessian for several budgets (CIFAR-10)",
-    f"{DIGITS}, with SGD; the Hessian of 500 training images.",
+    f"{DIGITS}, with SGD; the Hessian of 300 training images.",
 )
 FIG9 = _figure(
     "fig9",
     LENET,
     "App. C.2.2",
     "Top 20 eigenvalues of the adversarial Hessian for several budgets (MNIST)",
-    f"{DIGITS}, with Adam; the Hessian of 500 training images.",
+    f"{DIGITS}, with Adam; the Hessian of 300 training images.",
 )

@@ -35,7 +35,7 @@ FAMILIES = (RESNET, LENET)
 
 
 def _plan(scale: Scale) -> Mapping[str, Work]:
-    axis = scale.pick(digits=(-0.5, 0.5, 11), paper=(-0.5, 0.5, 21), smoke=(-0.5, 0.5, 3))
+    axis = scale.pick(digits=(-0.5, 0.5, 9), paper=(-0.5, 0.5, 21), smoke=(-0.5, 0.5, 3))
     small = scale.name in ("digits", "smoke")
     plan: dict[str, Work] = {}
     for family in FAMILIES:
@@ -119,6 +119,6 @@ FIG12 = Figure(
             sharper_second,
         ),
     ),
-    analogue=f"{DIGITS}; above with SGD, below with Adam. Grids of 11×11 points on 100 training "
+    analogue=f"{DIGITS}; above with SGD, below with Adam. Grids of 9×9 points on 100 training "
     "images, which are attacked anew with 5 steps at every point.",
 )
