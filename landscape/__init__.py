@@ -14,6 +14,7 @@ from landscape._version import __version__
 if TYPE_CHECKING:
     from landscape.attacks import Attack, Ball, attack
     from landscape.attacks.autoattack import AutoAttack
+    from landscape.callbacks import huggingface_callback, lightning_callback, log_to_wandb
     from landscape.checkpoints import Checkpoint
     from landscape.checkpoints import load as load_checkpoint
     from landscape.connectivity import Connectivity, Curve, CurvePlan, connect
@@ -139,6 +140,9 @@ _WHERE = {
     "Track": "landscape.tracking",
     "Tracker": "landscape.tracking",
     "Tracking": "landscape.tracking",
+    "huggingface_callback": "landscape.callbacks",
+    "lightning_callback": "landscape.callbacks",
+    "log_to_wandb": "landscape.callbacks",
     # curves between two networks
     "Connectivity": "landscape.connectivity",
     "Curve": "landscape.connectivity",
@@ -204,13 +208,16 @@ __all__ = [
     "embedded",
     "evaluate",
     "fit",
+    "huggingface_callback",
     "inputs",
+    "lightning_callback",
     "lipschitz",
     "load",
     "load_all",
     "load_checkpoint",
     "local_linearity",
     "local_smoothness",
+    "log_to_wandb",
     "masking",
     "method",
     "neurons",

@@ -23,7 +23,7 @@ LAYERS = [
     ["diagnostics"],
     ["models", "data", "tracking"],
     ["training"],
-    ["connectivity", "exchange"],
+    ["connectivity", "exchange", "callbacks"],
     ["papers"],
     ["cli"],
     ["__main__"],

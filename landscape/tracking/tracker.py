@@ -252,6 +252,11 @@ class Tracker:
             },
         }
 
+    @property
+    def updates_in_epoch(self) -> int:
+        """Steps since the last ``end_epoch``."""
+        return self._in_epoch
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _restore(self, state: Mapping[str, Any]) -> None:
