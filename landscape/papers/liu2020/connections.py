@@ -9,8 +9,9 @@ import numpy as np
 
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import line, over_seeds, panels
+from landscape.papers.drawing import panels
 from landscape.papers.figures import Figure, Found
+from landscape.papers.liu2020.bands import banded
 from landscape.papers.liu2020.quantities import attack_of, connected
 from landscape.papers.liu2020.setting import (
     DIGITS,
@@ -118,12 +119,12 @@ def _draw(found: Found) -> Any:
             colour = {"color": COLOURS[shown.index(eps) % len(COLOURS)]}
             t = some[0].t
             losses = [c.train_loss[CURVE] for c in some]
-            line(axes[0, column], t, *over_seeds(losses), label=label(eps), **colour)
+            banded(axes[0, column], t, losses, label=label(eps), **colour)
             clean = [100 * c.test_error[CURVE] for c in some]
             robust = [100 * c.robust_test_error[CURVE] for c in some if _attacked(c)]
-            line(axes[1, column], t, *over_seeds(robust or clean), **colour)
+            banded(axes[1, column], t, robust or clean, **colour)
             if robust:
-                line(axes[1, column], t, *over_seeds(clean), linestyle=":", **colour)
+                banded(axes[1, column], t, clean, linestyle=":", **colour)
         axes[0, column].set_title(f"{like(found.scale, family)}, order {some[0].order}")
         axes[1, column].set_xlabel("position t along the curve")
     axes[0, 0].set_ylabel("training loss (nats)")

@@ -9,8 +9,9 @@ import numpy as np
 
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import line, over_seeds, panels, style_of
+from landscape.papers.drawing import panels, style_of
 from landscape.papers.figures import Figure, Found
+from landscape.papers.liu2020.bands import banded
 from landscape.papers.liu2020.quantities import attack_of
 from landscape.papers.liu2020.setting import (
     DIGITS,
@@ -148,8 +149,8 @@ def _draw(found: Found) -> Any:
             style = style_of(k, linestyle=dashes)
             if kind == "eigen":
                 style["markerfacecolor"] = "white"
-            line(left, a, *over_seeds(_cosines(found, kind)[eps]), **style)
-            line(right, a, *over_seeds(_errors(found, kind)[eps]), **style)
+            banded(left, a, _cosines(found, kind)[eps], **style)
+            banded(right, a, _errors(found, kind)[eps], **style)
         left.plot([], [], label=label(eps), **style_of(k))
     floor = next(iter(found.values())).floor
     right.axhline(100 * (1 - floor), color="0.6", lw=0.8, ls=":")

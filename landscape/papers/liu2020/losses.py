@@ -9,8 +9,9 @@ import numpy as np
 
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import line, over_seeds, panels
+from landscape.papers.drawing import panels
 from landscape.papers.figures import Figure, Found
+from landscape.papers.liu2020.bands import banded
 from landscape.papers.liu2020.setting import (
     DIGITS,
     LENET,
@@ -73,7 +74,7 @@ def _draw(found: Found) -> Any:
     for ax, family in zip(axes, FAMILIES, strict=True):
         for eps, values in _curves(found, family.key).items():
             epochs = np.arange(1, values.shape[1] + 1)
-            line(ax, epochs, *over_seeds(values), color=colours[eps])
+            banded(ax, epochs, values, color=colours[eps])
         ax.set_title(like(found.scale, family))
         ax.set_xlabel("epoch")
     axes[0].set_ylabel("training loss under attack (nats)")

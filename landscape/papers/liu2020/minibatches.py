@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from landscape.papers import claims
-from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import over_seeds, panels
+from landscape.papers.claims import HOLDS, OPEN, Claim, Verdict
+from landscape.papers.drawing import panels
 from landscape.papers.figures import Figure, Found
+from landscape.papers.liu2020.bands import banded
 from landscape.papers.liu2020.setting import (
     DIGITS,
     LENET,
@@ -87,6 +88,13 @@ class _Minibatches:
         what = f"‖g‖ under the largest budget, late mean against {SMALL:g} of the early mean"
         return claims.greater(late, SMALL * early, what)
 
+    def sometimes_fails(self, found: Found) -> Verdict:
+        """That none of a few seeds fails would prove nothing."""
+        runs = list(by_budget(found).values())[-1]
+        failed = sum(bool(run.history.constant_classifier[-1]) for run in runs)
+        text = f"{failed} of {len(runs)} runs under the largest budget end as constant classifiers"
+        return Verdict(HOLDS if failed else OPEN, text, float(failed), len(runs))
+
     # -- drawing ------------------------------------------------------------------------------
 
     def draw(self, found: Found) -> Any:
@@ -100,16 +108,10 @@ class _Minibatches:
         for ax, (quantity, window, text) in zip(axes.ravel(), places, strict=True):
             for k, (eps, values) in enumerate(self.values(found, quantity, window).items()):
                 values = _smooth(values) * (100 if quantity == "error" else 1)
-                mean, spread = over_seeds(values)
-                n = len(mean)
+                n = values.shape[1]
                 x = np.arange(1, n + 1) if window == FIRST else np.arange(1 - n, 1)
-                style = {"color": COLOURS[k], "linestyle": _DASHES[k % len(_DASHES)]}
-                ax.plot(x, mean, label=label(eps), **style)
-                if np.isfinite(spread).any():
-                    band = {"color": COLOURS[k], "alpha": 0.15, "lw": 0}
-                    # Downward a band of positive numbers ends at their smallest.
-                    low = np.maximum(mean - spread, values.min(0))
-                    ax.fill_between(x, low, mean + spread, **band)
+                dashes = _DASHES[k % len(_DASHES)]
+                banded(ax, x, values, color=COLOURS[k], linestyle=dashes, label=label(eps))
             if quantity == "gradient_norm":
                 log_y(ax)
             elif quantity == "error":
@@ -175,6 +177,11 @@ def _figure(name: str, family: Family, shown: int, title: str, where: str, analo
                 "the beginning).",
                 f"{place}d",
                 what.largest_remains,
+            ),
+            Claim(
+                "Under a large budget training sometimes fails and ends as a constant classifier.",
+                f"§3.1, {where}",
+                what.sometimes_fails,
             ),
         ),
         analogue=analogue,

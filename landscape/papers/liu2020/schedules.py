@@ -181,6 +181,8 @@ def _draw7(found: Found) -> Any:
     axes[0].set_ylabel("budget ε (of pixels in [0, 1])")
     for ax in axes:
         ax.set_ylim(bottom=0)
+    shown = (0, 2, 4, 6, 8)
+    axes[1].set_yticks([k / 255 for k in shown], [f"{k}/255" if k else "0" for k in shown])
     fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 

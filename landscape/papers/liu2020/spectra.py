@@ -11,6 +11,7 @@ from landscape.papers import claims
 from landscape.papers.claims import FAILS, HOLDS, Claim, Verdict
 from landscape.papers.drawing import line, over_seeds, panels, style_of
 from landscape.papers.figures import Figure, Found
+from landscape.papers.liu2020.bands import banded
 from landscape.papers.liu2020.quantities import attack_of
 from landscape.papers.liu2020.setting import (
     DIGITS,
@@ -66,22 +67,18 @@ def _draw(found: Found) -> Any:
     fig, ((ax,),) = panels(1)
     for k, normalised in enumerate((True, False)):
         for i, (eps, values) in enumerate(_values(found, normalised=normalised).items()):
-            mean, spread = over_seeds(values)
-            # Of numbers that are positive on a logarithmic axis a band may not reach below.
-            lower = np.minimum(spread, mean - np.min(values, axis=0))
             style = style_of(i, linestyle=("-", "--")[k], markevery=3)
-            x = np.arange(1, len(mean) + 1)
-            line(ax, x, mean, label=label(eps) if normalised else "", **style)
-            if normalised and np.isfinite(spread).any():
-                ax.fill_between(
-                    x, mean - lower, mean + spread, color=style["color"], alpha=0.2, lw=0
-                )
+            x = np.arange(1, len(values[0]) + 1)
+            if normalised:
+                banded(ax, x, values, label=label(eps), **style)
+            else:
+                line(ax, x, over_seeds(values)[0], **style)
     log_y(ax)
     ax.plot([], [], color="0.4", label="over the random loss")
     ax.plot([], [], "--", color="0.4", label="as it is")
     ax.set_xlabel("index of the eigenvalue")
     ax.set_ylabel("eigenvalue of ∇²L (loss / weight²)")
-    ax.set_xticks([1, 5, 10, 15, 20] if len(mean) == 20 else [1, len(mean)])
+    ax.set_xticks([1, 5, 10, 15, 20] if len(x) == 20 else [1, len(x)])
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 

@@ -310,5 +310,14 @@ TABLE2 = Figure(
 
 def _wrapped(content: Sheet) -> Sheet:
     """The same with short heads, for print."""
-    heads = ["parameters", "conv.", "linear", "pool.", "channels", "to", "FC 1", "FC last"]
+    heads = [
+        "parameters",
+        "conv.",
+        "linear",
+        "pools",
+        "first\nchannels",
+        "last\nchannels",
+        "inputs,\nfirst FC",
+        "inputs,\nlast FC",
+    ]
     return sheet({str(n): list(v) for n, v in zip(content.row, content.value, strict=True)}, heads)
