@@ -4,7 +4,7 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint checkpoints figures bench clean
+.PHONY: demo test test-slow lint checkpoints figures docs bench clean
 
 demo: .venv/.installed
 	$(BIN)/landscape demo --out out/demo --overwrite
@@ -28,7 +28,10 @@ checkpoints: .venv/.installed
 # Every figure of the papers at digits scale, what is missing of it; then the pages in docs/.
 figures: .venv/.installed
 	$(BIN)/landscape figure all --overwrite
-	$(BIN)/python docs/make.py
+	$(BIN)/python docs/figures.py
+
+docs: .venv/.tested-with
+	$(BIN)/python -m sphinx -W --keep-going -b html docs out/docs
 
 bench: .venv/.benched-with
 	$(BIN)/python -m benchmarks

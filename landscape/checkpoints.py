@@ -111,7 +111,8 @@ class Checkpoint:
 
 
 def load(path: str | Path, *, trust: bool = False, key: str | None = None) -> Checkpoint:
-    """Read a native checkpoint, or the weights in a file of another project (``foreign.unwrap``).
+    """Read a native checkpoint, or the weights in a file of another project (``foreign.unwrap``);
+    one that comes with the package goes by its name, ``digits-pgd-seed0``.
 
     Nothing in the file is executed unless ``trust`` is given. ``key`` chooses among several sets
     of weights in a file, such as ``state_dict_ema``. Raises ``CheckpointError`` with one line of
@@ -125,7 +126,7 @@ def load_with_steps(
     path: str | Path, *, trust: bool = False, key: str | None = None
 ) -> tuple[Checkpoint, foreign.Unwrapped | None]:
     """``load``, and for a file of another project how the weights were found in it."""
-    path = Path(path)
+    path = find(path)
     content = read_payload(path, trust=trust)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         if key is not None:

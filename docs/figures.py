@@ -1,6 +1,6 @@
 """The pages about the papers' figures, from figures that were made: ``make figures``.
 
-    python docs/make.py [--figures FOLDER]
+    python docs/figures.py [--figures FOLDER]
 
 Writes ``replication.md``, the table of all claims, ``gallery.md`` with every picture, and the
 pictures, small enough to read on a screen, into ``docs/images/figures``.
