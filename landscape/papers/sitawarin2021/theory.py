@@ -95,9 +95,11 @@ def _large_probability(found: Found) -> Verdict:
     order = np.argsort(p)
     right = p[order] >= 0.5
     falls = bool((np.diff(second[order][right]) < 0).all())
-    high = float(second[p >= 0.9].max())
+    high = float(second[p >= 0.9].max(initial=0.0))
     text = f"for p ≥ ½ ℓ″ falls with p ({'at' if falls else 'not at'} all points); p ≥ 0.9: ≤ "
-    return claims.exactly(falls and high <= 0.0901, f"{text}{high:.3g} of at most 0.25", high)
+    text += f"{high:.3g} of at most 0.25"
+    known = bool((p >= 0.9).any())
+    return claims.exactly(known and falls and high <= 0.0901, text, high)
 
 
 def schedules(points_per_epoch: int = 4) -> Curves:
