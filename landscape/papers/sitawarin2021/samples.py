@@ -64,7 +64,7 @@ def _rho(a: np.ndarray, b: np.ndarray) -> float:
 
 
 _ROWS = {
-    "upper": f"upper bound as printed,\ngroups of {GROUP}",
+    "upper": f"upper bound as printed,\ngroups of {GROUP} (mixed units)",
     "own": "corrected lower bound,\nown gradient",
 }
 

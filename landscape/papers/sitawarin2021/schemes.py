@@ -37,9 +37,9 @@ class Scheme:
         return f"{name}: {self.constraint}; {self.by}"
 
 
-# Table 4. "Perturbation norm" is a radius that rises; λ of DAT is −c, of H-SAT a share here.
+# Table 4. Its "perturbation norm" is a radius that rises; λ of DAT is −c, of H-SAT a share here.
 SCHEMES: dict[str, Scheme] = {
-    "norm": Scheme("‖δ‖∞ ≤ λ", "projection", "pgd+pas", {"pas": {"schedule": "linear"}}),
+    "radius": Scheme("‖δ‖∞ ≤ λ", "projection", "pgd+pas", {"pas": {"schedule": "linear"}}),
     "CAT18": Scheme("number of PGD steps", "setting it", "cat18"),
     "DAT": Scheme("⟨δ, ∇ℓ⟩ − ε‖∇ℓ‖₁ ≤ λ", "early termination", "dat"),
     "IAAT": Scheme("ψ_P ≤ 0", "projection, ‖δ‖∞ ≤ ε*(x)", "iaat", {"radii_warmup": 0}),
@@ -49,7 +49,7 @@ SCHEMES: dict[str, Scheme] = {
 }
 COLUMNS = ("loss at begin", "loss at end", "‖δ‖∞/ε at begin", "‖δ‖∞/ε at end", "right at end")
 # Schemes whose λ ends where the constraint is none, and those that hold a sample at ψ_P ≤ 0.
-SCHEDULED, HELD = ("norm", "CAT18", "DAT", "H-SAT", "P-SAT"), ("IAAT", "CAT20")
+SCHEDULED, HELD = ("radius", "CAT18", "DAT", "H-SAT", "P-SAT"), ("IAAT", "CAT20")
 
 
 def curricula(run: Trained, *, n: int, epochs: int = 100, updates: int = 60) -> Sheet:
@@ -74,6 +74,9 @@ def curricula(run: Trained, *, n: int, epochs: int = 100, updates: int = 60) -> 
     y = torch.as_tensor([int(b) for _, b in pairs]).to(device)
 
     def examples(name: str, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        if name == "cat20":  # its constants are for 8/255
+            scale = run.eps / (8 / 255)
+            options = {"eta": 0.005 * scale, "smoothing": 10 / scale}
         part: Any = method(name, eps=run.eps, steps=10, **options).perturbation
         memory: dict[str, Tensor] = {}
         first = last = x
@@ -136,7 +139,7 @@ def _table(found: Found) -> Sheet:
         means = [over_seeds(_values(found, name, column)) for column in COLUMNS]
         factor = (1, 1, 1, 1, 100)
         rows[scheme.row(name)] = [
-            (f * float(mean), f * float(spread))
+            (round(f * float(mean), 4), round(f * float(spread), 4))
             for f, (mean, spread) in zip(factor, means, strict=True)
         ]
     count = len(seeds(found.scale))
@@ -176,17 +179,14 @@ def _ends_as_pgd(names: tuple[str, ...], least: float) -> Callable[[Found], Verd
 
 
 def _small_radii(found: Found) -> Verdict:
-    return claims.all_of(
-        [
-            claims.greater(
-                _values(found, name, "‖δ‖∞/ε at end"),
-                _values(found, name, "‖δ‖∞/ε at begin"),
-                f"{name}, mean ‖δ‖∞/ε",
-                names=("end", "begin"),
-            )
-            for name in HELD
-        ]
-    )
+    """Below half of ε at the begin, and larger at the end."""
+    parts = []
+    for name in HELD:
+        begin, end = (_values(found, name, f"‖δ‖∞/ε at {at}") for at in ("begin", "end"))
+        what = f"{name}, mean ‖δ‖∞/ε"
+        parts.append(claims.greater(end, begin, what, names=("end", "begin")))
+        parts.append(claims.positive([0.5 - v for v in begin], f"{name}, ½ less that at begin"))
+    return claims.all_of(parts)
 
 
 def _held(found: Found) -> Verdict:
@@ -212,11 +212,15 @@ TABLE4 = Figure(
     claims=(
         Claim("Schedules of λ begin with easier examples than they end with.", "§4.1", _easier),
         Claim(
-            "They end with the original adversarial loss (norm, DAT, H-SAT, P-SAT).",
+            "They end with the original adversarial loss (radius, DAT, H-SAT, P-SAT).",
             "§4.1, eq. 14",
-            _ends_as_pgd(("norm", "DAT", "H-SAT", "P-SAT"), 0.95),
+            _ends_as_pgd(("radius", "DAT", "H-SAT", "P-SAT"), 0.95),
         ),
-        Claim("Radii of single samples (IAAT, CAT20) start small and grow.", _WHERE, _small_radii),
+        Claim(
+            "Radii of single samples (IAAT, CAT20) start small (here: below ε/2) and grow.",
+            _WHERE,
+            _small_radii,
+        ),
         Claim(
             "IAAT and CAT20 keep samples from being pushed beyond the decision boundary (here: 90 "
             "% of those right stay so).",

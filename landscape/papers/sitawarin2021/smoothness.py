@@ -9,7 +9,7 @@ import numpy as np
 
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import line, over_seeds, panels, style_of, typeset
+from landscape.papers.drawing import over_seeds, panels, style_of, typeset
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.scale import Scale
@@ -29,7 +29,7 @@ from landscape.plotting.style import log_y
 
 _LABELS = {
     EIGENVALUE: "$\\lambda_{\\max}$ (nats / weight²)",
-    TRACE: "trace of the Hessian (nats / weight²)",
+    TRACE: "trace (nats / weight²)",
     GRADIENT: "gradient norm (nats / weight)",
 }
 
@@ -61,8 +61,12 @@ def _draw_curvature(found: Found) -> Any:
     for ax, (quantity, label), letter in zip(axes, _LABELS.items(), "abc", strict=True):
         for k, defence in enumerate(COMPARED):
             several = list(found.under(defence).values())
-            mean, spread = over_seeds([c.of(quantity) for c in several])
-            line(ax, several[0].x, mean, spread, label=defence, **style_of(k))
+            values = np.array([c.of(quantity) for c in several])
+            values[values <= 0] = np.nan  # no place on the axis
+            x, style = several[0].x, style_of(k)
+            ax.plot(x, values.mean(0), label=defence, **style)
+            # From the lowest to the highest seed: a standard deviation would reach below zero.
+            ax.fill_between(x, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
         ax.axvline(decay, color="0.6", lw=0.8, ls=":")
         ax.set(xlabel="epoch", ylabel=label, title=f"({letter})")
         log_y(ax)
@@ -146,9 +150,10 @@ FIG4 = Figure(
             _erratic,
         ),
     ),
-    analogue="LeNet on digits with ε = 0.1, measured every fourth epoch on 256 training images; "
-    "the learning rate falls at epochs 25 and 35 of 40, λ of P-SAT rises at 16, 24 and 32. The "
-    "trace is estimated from 30 random vectors.",
+    analogue="LeNet on digits with ε = 0.1, measured every fourth epoch on 256 training images. "
+    "The learning rate falls at epochs 25 (dotted) and 35 of 40, λ of P-SAT rises at 16, 24 and "
+    "32. The trace is estimated from 30 random vectors. Lines are means of three seeds, bands "
+    "their range.",
 )
 
 

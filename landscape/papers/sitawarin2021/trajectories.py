@@ -134,48 +134,53 @@ def _path(content: Curves, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _draw(found: Found) -> Any:
-    content = found["trajectories"]
-    fig, (axes,) = panels(4, ratio=1.35, sharex=True, sharey=True)
-    reach = 1.12 * RADIUS
-    x1, x2 = (np.linspace(c - reach, c + reach, 161) for c in CENTRE)
-    field = gap(*np.meshgrid(x1, x2))
-    turn = np.linspace(0, 2 * np.pi, 200)
-    shown = None
-    for ax, level in zip(axes, LEVELS, strict=True):
-        shown = ax.contourf(x1, x2, field, np.linspace(-1, 1, 21), cmap="Greys", alpha=0.55)
-        ax.plot(x1, boundary(x1), color="0.25", linestyle="--", linewidth=0.8)
-        ax.plot(CENTRE[0] + RADIUS * np.cos(turn), CENTRE[1] + RADIUS * np.sin(turn), "k-", lw=0.8)
-        for name, colour, wide in (("AT", COLOURS[1], 3.2), (f"λ = {level:.2f}", COLOURS[0], 1.2)):
-            a, b, _ = _path(content, name)
-            moved = np.hypot(np.diff(a), np.diff(b)) > 1e-12
-            steps = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005 * wide}
-            size = {"headwidth": 5 / wide**0.5, "headlength": 5 / wide**0.5, "headaxislength": 4}
-            ax.quiver(
-                a[:-1][moved],
-                b[:-1][moved],
-                np.diff(a)[moved],
-                np.diff(b)[moved],
-                color=colour,
-                zorder=3,
-                **steps,
-                **size,
-            )
-            if name != "AT":
-                ax.plot(a[-1], b[-1], "X", color=colour, markersize=7, mec="white", mew=0.6)
-        ax.plot(*CENTRE, "o", color="white", mec="black", markersize=4, zorder=4)
-        ax.set(aspect="equal", xticks=(), yticks=(), xlabel="input $x_1$", title=f"λ = {level:.2f}")
-    axes[0].set_ylabel("input $x_2$")
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.lines import Line2D
 
+    content = found["trajectories"]
+    fig, (axes,) = panels(4, ratio=1.45, sharex=True, sharey=True)
+    greys = LinearSegmentedColormap.from_list("light", ["white", "0.62"])
+    # The upper part of the ball, where the steps are.
+    left, right = CENTRE[0] - 0.62 * RADIUS, CENTRE[0] + 0.72 * RADIUS
+    low, high = CENTRE[1] - 0.2 * RADIUS, CENTRE[1] + 1.14 * RADIUS
+    x1, x2 = np.linspace(left, right, 201), np.linspace(low, high, 201)
+    field = gap(*np.meshgrid(x1, x2))
+    turn = np.linspace(0, 2 * np.pi, 400)
+    shown = None
+    for ax, level in zip(axes, LEVELS, strict=True):
+        extent = (left, right, low, high)
+        shown = ax.imshow(field, cmap=greys, vmin=-1, vmax=1, extent=extent, origin="lower")
+        ax.plot(x1, boundary(x1), color="0.25", linestyle="--", linewidth=0.8)
+        circle = CENTRE[0] + RADIUS * np.cos(turn), CENTRE[1] + RADIUS * np.sin(turn)
+        ax.plot(*circle, "k-", lw=0.8)
+        a, b, _ = _path(content, "AT")
+        ax.plot(a, b, "-", color=COLOURS[1], lw=4.5, zorder=3, solid_capstyle="round")
+        a, b, _ = _path(content, f"λ = {level:.2f}")
+        _arrows(ax, a, b, COLOURS[0])
+        ax.plot(a[-1], b[-1], "X", color=COLOURS[0], markersize=7, mec="white", mew=0.6, zorder=5)
+        ax.plot(*CENTRE, "o", color="white", mec="black", markersize=4, zorder=6)
+        ax.set(xlim=(left, right), ylim=(low, high), xticks=(), yticks=())
+        ax.set(aspect="equal", xlabel="input $x_1$", title=f"λ = {level:.2f}")
+    axes[0].set_ylabel("input $x_2$")
     handles = [
-        Line2D([], [], color=COLOURS[1], lw=2.5, label="PGD steps of AT"),
-        Line2D([], [], color=COLOURS[0], lw=1.2, marker="X", label="of P-SAT, end"),
+        Line2D([], [], color=COLOURS[1], lw=4.5, label="PGD path of AT"),
+        Line2D([], [], color=COLOURS[0], lw=1.2, marker="X", label="steps of P-SAT, and its end"),
         Line2D([], [], color="0.25", lw=0.8, ls="--", label="decision boundary"),
         Line2D([], [], color="black", lw=0.8, label="ball of radius ε"),
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4)
-    fig.colorbar(shown, ax=axes, label="gap $\\psi_P$", ticks=(-1, 0, 1), shrink=0.75)
+    fig.colorbar(shown, ax=axes, label="gap $\\psi_P$", ticks=(-1, 0, 1), shrink=0.7)
     return fig
+
+
+def _arrows(ax: Any, a: np.ndarray, b: np.ndarray, colour: str) -> None:
+    """The steps that moved, an arrow each."""
+    arrow = {"arrowstyle": "-|>,head_width=0.2,head_length=0.4", "color": colour, "lw": 1.0}
+    arrow |= {"shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    for k in range(len(a) - 1):
+        if np.hypot(a[k + 1] - a[k], b[k + 1] - b[k]) > 1e-12:
+            ends = {"xy": (a[k + 1], b[k + 1]), "xytext": (a[k], b[k])}
+            ax.annotate("", **ends, arrowprops=arrow, zorder=4)
 
 
 def _stops(found: Found) -> Verdict:
