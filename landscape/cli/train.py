@@ -20,6 +20,9 @@ _PLAN = (
     "milestones",
     "warmup",
     "clip_norm",
+    "precision",
+    "channels_last",
+    "stop_patience",
     "augmentation",
     "n_examples",
     "subset",
@@ -85,14 +88,42 @@ class Windows(click.ParamType):
 @click.option("--milestones", type=Milestones(), help="Epochs of the step schedule: 100,150.")
 @click.option("--warmup", type=options.NUMBER, help="Epochs of linear rise of the learning rate.")
 @click.option("--clip-norm", type=options.NUMBER, help="Largest norm of a gradient.")
+@click.option(
+    "--precision",
+    type=click.Choice(["full", "bf16", "fp16"]),
+    help="What the network computes in while training. Default: full.",
+)
+@click.option(
+    "--channels-last",
+    is_flag=True,
+    default=None,
+    help="Store images and convolutions so while training: faster on GPUs in half precision.",
+)
+@click.option(
+    "--patience",
+    "stop_patience",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Stop when validation accuracy has not been higher for N epochs.",
+)
 @click.option("--augmentation", help="none, crop-flip, shift or sat. Default: the data set's.")
 @click.option("--n-examples", type=int, help="Train on a balanced subset.")
 @options.subset
+@click.option("--extra", metavar="DATA", help="Take half of every batch from this data set, too.")
+@click.option("--extra-split", metavar="SPLIT", help="Which of its splits. Default: train.")
+@click.option(
+    "--extra-examples", type=click.IntRange(1), metavar="N", help="A balanced subset of it."
+)
 @click.option(
     "--from", "initial", metavar="CKPT", help="Start from the weights of this checkpoint."
 )
 @click.option("--eps", type=options.NUMBER, help="Radius of the attack, in [0, 1] units.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]))
+@click.option(
+    "--eps-schedule",
+    type=click.Choice(["constant", "linear", "cosine"]),
+    help="Raise eps along the training: short for METHOD+pas --set pas.schedule=...",
+)
 @click.option("--alpha", type=options.NUMBER, help="Step size of the attack.")
 @click.option("--steps", type=click.IntRange(0), help="Steps of the attack.")
 @click.option("--beta", type=options.NUMBER, help="Weight of the KL term of trades.")
@@ -175,6 +206,7 @@ def train(method: str, **given: Any) -> None:
     plans = [
         _planned(method, {**given, "seed": seed}) for seed in given["seeds"] or [given["seed"]]
     ]
+    method = plans[0][0].plan.method.name
     if given["dry_run"]:
         config, track = plans[0]
         tracked = {"track": track.describe()} if track else {}
@@ -203,17 +235,45 @@ def _planned(method: str, given: dict[str, Any]) -> tuple[Any, Any]:
     """The configuration of a run, and its ``Tracking`` if any."""
     from landscape.training import default_config
 
+    settings = _settings(given["settings"])
+    if given["eps_schedule"] is not None:
+        method = _scheduled(method, given["eps_schedule"], settings)
     config = default_config(
         given["data"],
         given["model"],
         method,
         recipe=given["recipe"],
+        extra=_extra(given),
         **{
             **{key: given[key] for key in (*_METHOD, *_PLAN) if given[key] is not None},
-            **_settings(given["settings"]),
+            **settings,
         },
     )
     return config, _tracking(config, given)
+
+
+def _scheduled(method: str, schedule: str, settings: dict[str, Any]) -> str:
+    """The method with the addition ``pas``, whose schedule goes into ``settings``."""
+    own = settings.setdefault("pas", {})
+    if own.setdefault("schedule", schedule) != schedule:
+        raise click.UsageError(
+            f"--eps-schedule {schedule} and --set pas.schedule={own['schedule']} contradict each "
+            "other: give one of them."
+        )
+    return method if "pas" in method.split("+")[1:] else f"{method}+pas"
+
+
+def _extra(given: dict[str, Any]) -> Any:
+    """The additional data, if any."""
+    from landscape.training import Extra
+
+    if given["extra"] is None:
+        for name in ("extra_split", "extra_examples"):
+            if given[name] is not None:
+                option = "--" + name.replace("_", "-")
+                raise click.UsageError(f"{option} needs --extra, the data set it is of.")
+        return None
+    return Extra(given["extra"], given["extra_split"] or "train", given["extra_examples"])
 
 
 def _folder(config: Any, method: str, given: dict[str, Any]) -> Path:
@@ -250,6 +310,11 @@ def _trained(
         [[name.replace("_", " "), f"{value:.4f}"] for name, value in best.metrics.items()],
     )
     history = load(out / "history.h5")
+    if len(history.epoch) < config.plan.epochs:
+        say.remark(
+            f"stopped after epoch {len(history.epoch)} of {config.plan.epochs}: validation "
+            f"accuracy was highest after {best.epoch}."
+        )
     if history.constant_classifier[-1]:
         say.warn("the network predicts one class for every input: lower lr or eps, or warm up.")
     written = [out / "best.pt", out / "final.pt", out / "history.h5"]

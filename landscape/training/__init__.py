@@ -9,6 +9,7 @@ from landscape.training.history import History
 from landscape.training.loop import fit
 from landscape.training.method_table import ADDITIONS, METHODS, AdditionEntry, MethodEntry
 from landscape.training.methods import Method, method
+from landscape.training.mixing import Extra
 from landscape.training.optimisers import OPTIMISERS, Optimiser
 from landscape.training.plan import Plan
 from landscape.training.recipes import RECIPES, Recipe, default_config
@@ -25,6 +26,7 @@ __all__ = [  # noqa: RUF022  grouped by subject: the map of the package
     "RECIPES",
     "Recipe",
     "TrainConfig",
+    "Extra",
     "default_config",
     "train",
     "epoch_files",

@@ -17,6 +17,7 @@ from landscape.checkpoints import Checkpoint, find, load
 from landscape.data import augmentation, entry_of
 from landscape.errors import UsageError
 from landscape.models import ModelSpec
+from landscape.training.mixing import Extra
 from landscape.training.plan import Plan
 from landscape.training.subsets import Subset
 
@@ -31,6 +32,8 @@ class TrainConfig:
             train, val and test are used. data_options: of ``landscape.data.load``.
         n_examples: how many of the training split, ``None`` for all.
         subset: of these, the easiest, hardest or random ones: ``easiest:1000@RUN``.
+        extra: additional training data, from which half of every batch comes (``Extra``, or the
+            name of a data set, all of whose training split is taken).
         initial: checkpoint whose weights the training starts from, ``None`` for random ones; a
             path, or the name of one that comes with the package.
         augmentation: a row of ``landscape.data.AUGMENTATIONS``.
@@ -44,6 +47,7 @@ class TrainConfig:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     n_examples: int | None = None
     subset: Subset | str | None = None
+    extra: Extra | str | None = None
     initial: str | None = None
     augmentation: str = "none"
     evaluation: Attack | None = None
@@ -57,6 +61,10 @@ class TrainConfig:
             raise UsageError(f"n_examples must be at least 1, got {self.n_examples}.")
         if isinstance(self.subset, str):
             object.__setattr__(self, "subset", Subset.parse(self.subset))
+        if isinstance(self.extra, str):
+            object.__setattr__(self, "extra", Extra(self.extra))
+        if self.additional is not None:
+            self.additional.check(self.model, self.data)
         if self.subset is not None and ":" in self.data:
             raise UsageError("a subset needs a data set by name, not one from a factory.")
         if ":" not in self.data:
@@ -80,6 +88,7 @@ class TrainConfig:
             "n_examples": self.n_examples,
             # Only if there is one: a run of all the data has the same digest as ever.
             **({"subset": self.chosen.describe()} if self.chosen else {}),
+            **({"extra": self.additional.describe()} if self.additional else {}),
             **({"initial": self._describe_initial()} if self.initial else {}),
             "augmentation": self.augmentation,
             **self.plan.to_dict(),
@@ -92,6 +101,12 @@ class TrainConfig:
         """``subset``, which is never text once the configuration is made."""
         assert not isinstance(self.subset, str)
         return self.subset
+
+    @property
+    def additional(self) -> Extra | None:
+        """``extra``, which is never text once the configuration is made."""
+        assert not isinstance(self.extra, str)
+        return self.extra
 
     @cached_property
     def start(self) -> Checkpoint | None:

@@ -50,6 +50,7 @@ class HessianFraction(Attacked):
     printed: bool = False
 
     part: ClassVar[str] = "attack on the samples of small Hessian scores"
+    precisions: ClassVar[tuple[str, ...]] = ("full",)  # scores are second differences of losses
 
     def __post_init__(self) -> None:
         if self.attack.mode != "eval":

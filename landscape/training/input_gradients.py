@@ -28,6 +28,9 @@ from landscape.training.consistency import check_weight
 from landscape.training.outer_losses import Regulariser
 from landscape.training.perturbations import Passes
 
+# A gradient of the loss itself, unscaled, soon lies below what fp16 can hold.
+TWICE = ("full", "bf16")
+
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, *, graph: bool) -> tuple[Tensor, Tensor]:
     """Σ_j ℓ_j's gradient with respect to x, in the shape of x, and the losses ℓ, (B,).
@@ -47,6 +50,8 @@ class GradientPenalty(Regulariser):
     Attributes:
         weight: β. li2023 Table 1: 12 with FGSM-N, 10 with PGD-10.
     """
+
+    precisions = TWICE
 
     weight: float = 10.0
 
@@ -77,6 +82,8 @@ class CurvaturePenalty(Regulariser):
         h: length of z. unit: whether s is divided by its norm. li2023 found h s with h = ε better.
         squared: whether the norm is squared, as in the paper.
     """
+
+    precisions = TWICE
 
     weight: float = 4.0
     h: float = 1.5
@@ -118,6 +125,8 @@ class GradientAlignment(Regulariser):
         eps: ε. weight: λ; the authors' for FGSM is .2 at 8/255, li2023's 7 (FGSM-N), 6 (PGD-10).
         detach: whether g(x) is held fixed; otherwise the cost is another backward pass.
     """
+
+    precisions = TWICE
 
     eps: float
     weight: float = 0.2

@@ -36,6 +36,8 @@ class LinearityPenalty(Regulariser):
         weight: λ. slope: μ. attack_mode: of the network during the search.
     """
 
+    precisions = ("full",)  # a difference of nearly equal losses
+
     eps: float
     norm: str = "linf"
     steps: int = 2

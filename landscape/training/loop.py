@@ -20,6 +20,7 @@ from landscape.training.batch import Batch
 from landscape.training.mixing import Mixed
 from landscape.training.network import check_classifier, exchanged, restored_flags
 from landscape.training.plan import Plan
+from landscape.training.precision import computing, loss_scaler, unscaled
 from landscape.training.samples import Augment, Samples
 from landscape.training.state import State
 from landscape.training.validation import Validator
@@ -83,10 +84,18 @@ def fit(
             batch_size=max(256, plan.batch_size),
         )
     optimiser = plan.optimiser.build(parameters)
+    scaler = loss_scaler(plan.precision, samples.device)
+    if scaler is not None and tracker is not None:
+        raise UsageError(
+            "a training in fp16 can't be tracked, since it leaves out updates whose gradients "
+            "overflow: train in bf16 or full precision."
+        )
     state = state or State()
     if state.epoch:
         model.load_state_dict(state.weights)
         optimiser.load_state_dict(state.optimiser)
+        if scaler is not None:
+            scaler.load_state_dict(state.scaler)
     memory = {name: t.to(samples.device, copy=True) for name, t in state.memory.items()}
     check_tracked(state, tracked=tracker is not None)
     if tracker is not None:
@@ -102,10 +111,26 @@ def fit(
         raise UsageError(
             f"method '{plan.method.name}' decides by validation accuracy: give validation data."
         )
+    if plan.stop_patience is not None and validator is None:
+        raise UsageError("stop_patience needs validation data, whose accuracy it waits for.")
     with restored_flags(model):
         for epoch in range(state.epoch, plan.epochs):
+            if plan.stops(state.epoch, state.best_epoch):
+                break
             start = time.perf_counter()
-            row = _epoch(model, samples, plan, optimiser, memory, epoch, augment, progress, tracker)
+            with computing(model, plan.precision, channels_last=plan.channels_last):
+                row = _epoch(
+                    model,
+                    samples,
+                    plan,
+                    optimiser,
+                    memory,
+                    epoch,
+                    augment,
+                    progress,
+                    tracker,
+                    scaler,
+                )
             published = _published(model, samples, plan, memory, epoch + 1)
             with exchanged(model, published):
                 found = validator() if validator else {}
@@ -122,7 +147,7 @@ def fit(
             row["seconds"] = time.perf_counter() - start
             if tracker is not None:
                 tracker.end_epoch(memory)
-            state = state.after(model, optimiser, memory, row, published, tracker)
+            state = state.after(model, optimiser, memory, row, published, tracker, scaler)
             if save is not None:
                 save(state)
             if progress is not None:
@@ -161,6 +186,7 @@ def _epoch(
     augment: Augment | None,
     progress: Progress | None,
     tracker: Tracker | None,
+    scaler: torch.amp.GradScaler | None,
 ) -> dict[str, float]:
     method, streams = plan.method, Streams(plan.seed, "train", epoch)
     batches = samples.batches(plan.batch_size)
@@ -190,7 +216,7 @@ def _epoch(
                     population=len(samples),
                     view=view,
                 )
-                loss = update(batch, plan, optimiser, tracker)
+                loss = update(batch, plan, optimiser, tracker, scaler)
                 if not math.isfinite(loss):
                     raise _diverged("the training loss is", loss, epoch, i, batches, lr)
                 loss_sum += loss * len(x)
@@ -217,25 +243,37 @@ def update(
     plan: Plan,
     optimiser: torch.optim.Optimizer,
     tracker: Tracker | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """One update of the weights; returns the loss before it. None if it isn't finite."""
+    """One update of the weights; returns the loss before it. None if it isn't finite.
+
+    Nor with a ``scaler`` if the gradients overflow, which its scale learns from.
+    """
     method = plan.method
     weights, descent = method.weights, method.descent
-    with nullcontext() if weights is None else weights.perturbed(batch, method.loss):
+
+    def scaled(batch: Batch) -> Tensor:
+        loss = method.loss(batch)
+        return loss if scaler is None else scaler.scale(loss)
+
+    with nullcontext() if weights is None else weights.perturbed(batch, scaled):
         loss = method.loss(batch)
         value = float(loss.detach())
-        if math.isfinite(value):
+        moves = math.isfinite(value)
+        if moves:
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss if scaler is None else scaler.scale(loss)).backward()
             if method.perturbation is not None:
                 method.perturbation.after(batch)
+            moves = scaler is None or unscaled(scaler, optimiser)
+        if moves:
             if tracker is not None:
                 tracker.gradient()  # before it is clipped
             if plan.clip_norm is not None:
                 nn.utils.clip_grad_norm_(batch.model.parameters(), plan.clip_norm)
             if descent is None:
                 optimiser.step()
-    if math.isfinite(value) and descent is not None:
+    if moves and descent is not None:
         descent.step(batch, optimiser)
     if math.isfinite(value) and tracker is not None:
         tracker.step(

@@ -2,14 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.errors import DataError
+from landscape.data import entry_of, load
+from landscape.errors import DataError, UsageError
+from landscape.models import ModelSpec
 from landscape.random import Streams
 from landscape.training.samples import Samples
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Which additional data: a row of ``landscape.data.DATASETS`` or ``package.module:factory``.
+
+    Attributes:
+        split: of it. n_examples: how many, as evenly over the classes as possible; ``None`` for
+            all. options: of ``landscape.data.load``.
+    """
+
+    data: str
+    split: str = "train"
+    n_examples: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.n_examples is not None and self.n_examples < 1:
+            raise UsageError(f"the extra examples must be at least 1, got {self.n_examples}.")
+        if ":" not in self.data:
+            splits = entry_of(self.data).splits
+            if self.split not in splits:
+                raise UsageError(
+                    f"{self.data} has no split '{self.split}' for the extra data. "
+                    f"Splits: {', '.join(splits)}."
+                )
+
+    def check(self, model: ModelSpec, data: str) -> None:
+        """Refuse data that don't go with the network, or that ``data`` is measured on."""
+        if self.data == data and self.split in ("val", "test"):
+            raise UsageError(
+                f"the extra data can't be the split '{self.split}' of {data}, which the training "
+                "is measured on."
+            )
+        if ":" in self.data:
+            return
+        entry = entry_of(self.data)
+        if entry.num_classes not in (None, model.num_classes):
+            raise UsageError(
+                f"the extra data {self.data} have {entry.num_classes} classes, the model has "
+                f"{model.num_classes}."
+            )
+        if entry.in_shape not in (None, tuple(model.in_shape)):
+            raise UsageError(
+                f"the extra data {self.data} have inputs of shape {entry.in_shape}, the model "
+                f"takes {tuple(model.in_shape)}."
+            )
+
+    def load(self, data_dir: str | Path | None) -> Any:
+        """The data themselves."""
+        return load(
+            self.data, self.split, data_dir=data_dir, n_examples=self.n_examples, **self.options
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting, JSON-able."""
+        return dataclasses.asdict(self)
 
 
 class Mixed(Samples):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from landscape.attacks import Attack
-from landscape.errors import UsageError
+from landscape.errors import UsageError, unknown
 from landscape.training.methods import Method
 from landscape.training.optimisers import Optimiser
+from landscape.training.precision import PRECISIONS, check_precision
 from landscape.training.schedules import Schedule
 
 
@@ -24,6 +25,10 @@ class Plan:
         clip_norm: gradients whose L2 norm is larger are scaled down to it; ``None`` for never.
         validation_attack: the best epoch is the one of highest validation accuracy under this
             attack, or of highest clean accuracy if ``None``; the earlier one of equals.
+        precision: in which the network computes while training: ``full``, ``bf16`` or ``fp16``.
+        channels_last: whether images and weights of convolutions lie so in memory meanwhile.
+        stop_patience: stop when validation accuracy has not been higher for so many epochs;
+            ``None`` for never.
         seed: of shuffling, augmentation, attacks and Dropout.
     """
 
@@ -34,6 +39,9 @@ class Plan:
     schedule: Schedule = Schedule()
     clip_norm: float | None = None
     validation_attack: Attack | None = None
+    precision: str = "full"
+    channels_last: bool = False
+    stop_patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,19 +50,28 @@ class Plan:
                 "method must be a Method, for example landscape.training.method('pgd', eps=8/255); "
                 f"got {self.method!r}."
             )
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "stop_patience"):
             value = getattr(self, name)
+            if value is None and name == "stop_patience":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise UsageError(f"clip_norm must be a finite number above 0, got {self.clip_norm}.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UsageError(f"seed must be a whole number, got {self.seed!r}.")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        check_precision(self.method.name, self.method.parts, self.precision)
         self.schedule.check(self.epochs)
         for part in self.method.parts:
             check = getattr(part, "check", None)
             if check is not None:
                 check(self.epochs)
+
+    def stops(self, epoch: int, best: int) -> bool:
+        """Whether the training ends after ``epoch`` epochs, ``best`` being the best of them."""
+        return self.stop_patience is not None and epoch - best >= self.stop_patience
 
     def lr(self, t: float) -> float:
         """Learning rate at time ``t``, in epochs."""
@@ -63,6 +80,14 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration, JSON-able."""
         attack = self.validation_attack
+        # Only if on: without them a run has the same digest as ever.
+        chosen: dict[str, Any] = {}
+        if self.precision != "full":
+            chosen["precision"] = self.precision
+        if self.channels_last:
+            chosen["channels_last"] = True
+        if self.stop_patience is not None:
+            chosen["stop_patience"] = self.stop_patience
         return {
             "method": self.method.to_dict(),
             "epochs": self.epochs,
@@ -71,5 +96,6 @@ class Plan:
             "schedule": self.schedule.describe(),
             "clip_norm": self.clip_norm,
             "validation_attack": attack.describe() if attack else None,
+            **chosen,
             "seed": self.seed,
         }

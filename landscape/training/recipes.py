@@ -71,11 +71,12 @@ RECIPES: dict[str, Recipe] = {
 
 _OPTIMISER = {f.name for f in dataclasses.fields(Optimiser)}
 _SCHEDULE = {f.name for f in dataclasses.fields(Schedule)}
-_PLAN = {"epochs", "batch_size", "clip_norm", "validation_attack", "seed"}
+_PLAN = {f.name for f in fields(Plan)} - {"method", "optimiser", "schedule"}
 _CONFIG = {
     "data_options",
     "n_examples",
     "subset",
+    "extra",
     "initial",
     "augmentation",
     "evaluation",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from landscape.checkpoints import Checkpoint
 from landscape.data import augmentation
 from landscape.data import load as load_data
+from landscape.errors import UsageError
 from landscape.files import check_writable
 from landscape.provenance import Record
 from landscape.random import Streams
@@ -52,6 +53,11 @@ def train(
         track: what to record along the training, into ``track.h5`` after every epoch; not part of
             what identifies a run, since it changes nothing about it.
     """
+    if config.additional is not None and track is not None and track.samples:
+        raise UsageError(
+            "the losses of single samples are recorded by their place in the training data, which "
+            "additional ones have none in: leave out --track-samples, or the extra data."
+        )
     out = Path(out_dir)
     check_writable(out / "last.pt", overwrite=True)
     state = existing(out, config, resume=resume, overwrite=overwrite)
@@ -72,6 +78,7 @@ def train(
         )
         for split in ("train", "val", "test")
     }
+    extra = None if config.additional is None else config.additional.load(data_dir)
     data = config.to_dict()["data"]
     if config.chosen is not None:
         parts["train"] = config.chosen.of(parts["train"])
@@ -97,7 +104,8 @@ def train(
             metrics = {n: v for n in names if not math.isnan(v := new.columns[n][-1])}
             best = _checkpoint(config, new, new.best_weights, new.best_epoch, metrics)
             best.save(out / "best.pt", overwrite=True)
-        if keep_every and (new.epoch % keep_every == 0 or new.epoch == config.plan.epochs):
+        last = new.epoch == config.plan.epochs or config.plan.stops(new.epoch, new.best_epoch)
+        if keep_every and (new.epoch % keep_every == 0 or last):
             kept = _checkpoint(config, new, new.checkpoint, new.epoch, {})
             kept.save(epoch_file(out, new.epoch), overwrite=True)
         history = History.of(new.columns, new.best_epoch, record.finish(earlier=earlier))
@@ -117,6 +125,7 @@ def train(
         parts["train"],
         config.plan,
         validation=parts["val"],
+        extra=extra,
         augment=augmentation(config.augmentation),
         progress=progress,
         state=state,

@@ -27,6 +27,7 @@ class State:
         best_epoch: of highest validation accuracy, counted from 1; the last without validation.
         best_weights: of that epoch.
         tracker: what a tracker has recorded, empty without one.
+        scaler: of the loss in fp16, empty otherwise.
     """
 
     epoch: int = 0
@@ -38,6 +39,7 @@ class State:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     tracker: dict[str, Any] = field(default_factory=dict)
     published: dict[str, Tensor] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> dict[str, Tensor]:
@@ -52,6 +54,7 @@ class State:
         row: dict[str, float],
         published: dict[str, Tensor] | None = None,
         tracker: Tracker | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> State:
         """The state one epoch later, as a copy that further training doesn't change."""
         columns = {name: [*self.columns[name], row[name]] for name in COLUMNS}
@@ -65,6 +68,7 @@ class State:
             columns=columns,
             tracker={} if tracker is None else tracker.state(),
             published={name: t.detach().cpu().clone() for name, t in (published or {}).items()},
+            scaler={} if scaler is None else scaler.state_dict(),
         )
         score = later.score(later.epoch)
         if self.best_epoch and not math.isnan(score) and score <= later.score(self.best_epoch):
