@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -267,6 +268,26 @@ def test_20_updates_of_dat(from_start: bool) -> None:
     assert 0 in stopped
 
 
+def test_20_updates_of_dat_as_its_code_weighs_samples() -> None:
+    """Each by its own loss, which is held fixed; not in the first epoch."""
+    epochs = iter(range(20))
+
+    def perturb(m: nn.Module, x: Tensor, y: Tensor, s: Streams, *_: Any) -> Tensor:
+        adv = start(x, s)
+        for _k in range(STEPS):
+            adv = step(m, x, adv, y, ALPHA, EPS)
+        return adv
+
+    def outer(m: nn.Module, x: Tensor, adv: Tensor, y: Tensor) -> Tensor:
+        losses = [F.cross_entropy(m(a[None]), label[None]) for a, label in zip(adv, y, strict=True)]
+        first = next(epochs) == 0
+        return sum(loss * (1.0 if first else float(loss.detach())) for loss in losses) / len(y)  # type: ignore
+
+    agree(method("dat", eps=EPS, fosc=0.0, own_weights=True), perturb, outer)
+    with pytest.raises(UsageError, match="'cross-entropy weighed by itself', which has weights"):
+        method("dat+reweight", eps=EPS, own_weights=True)
+
+
 def test_20_updates_of_iaat() -> None:
     eps = torch.full((22,), EPS, dtype=torch.float64)
     gamma = 0.03
@@ -381,6 +402,7 @@ def pgd(**options: Any) -> Method:
         ("iaat", {"attack_mode": "eval", "radii_warmup": 1}),
         ("cat20", {}),
         ("free", {"replays": 1}),
+        ("atta", {"steps": 2, "padding": 0}),
     ],
     ids=lambda case: case[0],
 )
@@ -415,6 +437,12 @@ def test_dat_without_threshold_is_pgd_and_above_any_one_step(make: Any) -> None:
     same(trained(plan(none), make), trained(plan(pgd()), make), rtol=1e-5, atol=1e-6)
     any_ = method("dat", eps=EPS, fosc=float("inf"), fosc_until=2)
     same(trained(plan(any_), make), trained(plan(pgd(steps=1, alpha=ALPHA)), make))
+
+
+def test_eps_0_leaves_the_slices_of_cat18_clean() -> None:
+    m = method("cat18", eps=0, steps=3, attack_mode="eval")
+    batch = batch_of(m, mlp(), *data(), memory={STAGE: torch.tensor([3.0, 0.0, 0.0])})
+    assert torch.equal(batch.adversarial, batch.x)
 
 
 def test_iaat_that_changes_nothing_is_pgd() -> None:
@@ -463,6 +491,34 @@ def test_examples_lie_in_ball_and_box(name: str, norm: str) -> None:
     assert 0 <= float(adversarial.min()) <= float(adversarial.max()) <= 1
     largest = float(Ball(norm, EPS).distance(adversarial - x).max())
     assert 0.5 * EPS < largest <= EPS + 1e-12
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("k", [0.5, 2.0])
+def test_n_fgsm_reaches_no_further_than_its_noise_and_its_step(norm: str, k: float) -> None:
+    x, y = samples()
+    batch = batch_of(method("n-fgsm", eps=EPS, norm=norm, k=k), mlp().double(), 0.5 + 0 * x, y)
+    largest = float(Ball(norm, EPS).distance(batch.adversarial - batch.x).max())
+    assert EPS < largest <= (k + 1) * EPS + 1e-12
+
+
+@pytest.mark.parametrize("name", ["pgd", "trades"])
+def test_more_restarts_never_find_less(name: str) -> None:
+    """Of the same starts and more: the objective of every sample is at least as high."""
+    (x, y), model = samples(), mlp().double()
+    perturb = method(name, eps=EPS, steps=2, attack_mode="eval").perturbation
+    clean = model(x).log_softmax(1)
+    found = []
+    for restarts in (1, 2, 5):
+        more = replace(perturb.attack, restarts=restarts)  # type: ignore[union-attr]
+        logits = model(more.perturb(model, x, y, streams=Streams(0)))
+        if name == "pgd":
+            found.append(F.cross_entropy(logits, y, reduction="none"))
+        else:
+            found.append((clean.exp() * (clean - logits.log_softmax(1))).sum(1))
+    for fewer, more in itertools.pairwise(found):
+        assert bool((more >= fewer - 1e-12).all())
+    assert float((found[-1] - found[0]).max()) > 1e-6
 
 
 def test_fosc() -> None:
@@ -751,6 +807,52 @@ def test_20_updates_under_a_cosine_budget() -> None:
     agree(method("pgd+pas", eps=EPS, attack_mode="eval", pas=budget), perturb)
 
 
+def test_20_updates_under_a_budget_of_growing_steps() -> None:
+    """ε(t)/α + 2 steps of the same α; α is a tenth of ε, so that there are 3 to 12 of them."""
+    taken = []
+
+    def perturb(m: nn.Module, x: Tensor, y: Tensor, s: Streams, rows: Tensor, epoch: int) -> Tensor:
+        share = (epoch + 0.5) / 20
+        adv = x + share * (start(x, s) - x)
+        taken.append(round(share * EPS / 0.01) + 2)
+        for _ in range(taken[-1]):
+            adv = step(m, x, adv, y, 0.01, share * EPS)
+        return adv
+
+    pas = {"schedule": "linear", "spare": 2}
+    m = method("pgd+pas", eps=EPS, alpha=0.01, steps=12, attack_mode="eval", pas=pas)
+    agree(m, perturb)
+    assert (taken[0], taken[-1]) == (2, 12)
+    assert m.perturbation.passes == Passes(12, 12)  # type: ignore[union-attr]  at most
+    fewer = Budget(spare=2).of(attack("pgd-7", eps=EPS, step_size=0.01), 20, 20)
+    assert fewer.steps == 7
+    assert "spare" not in Budget().describe()
+    assert Budget(spare=0).describe()["spare"] == 0
+
+
+def test_20_updates_under_a_budget_that_starts_within_a_step() -> None:
+    def perturb(m: nn.Module, x: Tensor, y: Tensor, s: Streams, rows: Tensor, epoch: int) -> Tensor:
+        share = (epoch + 0.5) / 20
+        adv = x + share * ALPHA / EPS * (start(x, s) - x)
+        for _ in range(STEPS):
+            adv = step(m, x, adv, y, share * ALPHA, share * EPS)
+        return adv
+
+    pas = {"schedule": "linear", "start_in_step": True}
+    agree(method("pgd+pas", eps=EPS, attack_mode="eval", pas=pas), perturb)
+
+
+def test_mnist_of_liu2020_has_steps_in_proportion_to_eps() -> None:
+    """App. C.1: α = .01 and ε/.01 + 10 steps, for a target of .4."""
+    plan_ = default_config(None, None, "pgd+pas", recipe="liu2020/mnist").plan
+    part = plan_.method.perturbation
+    assert part is not None
+    found = [part.budget.of(part.attack, t, 100) for t in (0, 50, 99)]  # type: ignore[attr-defined]
+    assert [a.steps for a in found] == [10, round(found[1].ball.radius / 0.01) + 10, 50]
+    assert {a.step_size for a in found} == {0.01}
+    assert found[2].ball.radius == 0.4
+
+
 @pytest.mark.parametrize("name", ["pgd", "trades", "mart", "fgsm-n", "p-sat", "h-sat", "dat"])
 def test_a_constant_budget_changes_nothing(name: str) -> None:
     constant = method(f"{name}+pas", eps=EPS, pas={"schedule": "constant"})
@@ -921,6 +1023,9 @@ def test_cat18_needs_validation_data() -> None:
         ("cat18", {"stage_accuracy": 2.0}, r"must lie in \[0, 1\], got 2"),
         ("pgd+pas", {"pas": {"schedule": "cos"}}, "unknown schedule of the budget 'cos'.*cosine"),
         ("pgd+pas", {"pas": {"minimum": 2}}, "0 <= minimum <= maximum, got 2 and 1"),
+        ("pgd+pas", {"pas": {"spare": 1.5}}, "spare must be a whole number of steps, got 1.5"),
+        ("pgd+pas", {"pas": {"spare": -1}}, "spare must be at least 0 steps, got -1"),
+        ("trades+pas", {"pas": {"start_in_step": True}}, "is of uniform starts, this attack's is"),
         ("iaat+pas", {}, "no single eps that a schedule could change"),
         ("free+pas", {}, "no single eps that a schedule could change"),
     ],

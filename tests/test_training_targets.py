@@ -273,6 +273,25 @@ def test_weights_sum_to_one_and_hard_samples_weigh_less() -> None:
     torch.testing.assert_close(float(loss(two).detach()), 1000.0)
 
 
+def test_uniform_weights_are_the_method_itself() -> None:
+    """A network of equal probabilities weighs all alike; with fixed targets, liu2022 is ATTA."""
+    model, (x, y) = mlp(), data()
+    with torch.no_grad():
+        model[3].weight.zero_()
+        model[3].bias.zero_()
+    fixed = {"adaptive-targets": {"fixed": 1.0, "warmup": 0}, "reweight": {"warmup": 0}}
+    losses = [
+        method(name, eps=0.1, **{k: v for k, v in fixed.items() if k in name}).outer_loss
+        for name in ("atta", "atta+reweight", "atta+adaptive-targets+reweight")
+    ]
+    gradients = []
+    for loss in losses:
+        value = loss(batch_of(model, x, y))
+        gradients.append(torch.autograd.grad(value, list(model.parameters())))
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-5, atol=1e-7)
+
+
 def test_weights_and_targets_are_those_of_liu2022_in_either_order() -> None:
     one = method("atta+reweight+adaptive-targets", eps=0.1, **BOTH)
     other = method("atta+adaptive-targets+reweight", eps=0.1, **BOTH)

@@ -15,10 +15,11 @@ from landscape.attacks import Attack, Ball, attack
 from landscape.attacks.ball import flat
 from landscape.attacks.problem import StepMask
 from landscape.errors import UsageError, unknown
+from landscape.losses import cross_entropy
 from landscape.training.batch import Batch
 from landscape.training.network import Forward
 from landscape.training.outer_losses import CrossEntropy
-from landscape.training.perturbations import Attacked
+from landscape.training.perturbations import Attacked, Passes
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,24 @@ class Convergence(Masked):
         return {**super().describe(), **own}
 
 
+@dataclass(frozen=True)
+class WeighedByItself:
+    """(1/B) Σ_i sg(ℓ_i) ℓ_i with ℓ the cross-entropy on x'; its plain mean in the first epoch.
+
+    What the authors' code of DAT minimises, though the paper doesn't say so; sg: held fixed.
+    """
+
+    def __call__(self, batch: Batch) -> Tensor:
+        losses = cross_entropy(batch.adversarial_logits, batch.y)
+        return (losses if batch.time < 1 else losses.detach() * losses).mean()
+
+    def passes(self, *, perturbed: bool) -> Passes:
+        return Passes(1, 1)
+
+    def describe(self) -> dict[str, Any]:
+        return {"part": "cross-entropy weighed by itself"}
+
+
 def fosc(ball: Ball, displacement: Tensor, gradient: Tensor) -> Tensor:
     """ε ‖∇‖_* − ⟨δ, ∇⟩, the first-order stationarity of every sample, shape (B,).
 
@@ -249,9 +268,13 @@ def dat(
     fosc: float = 0.5,
     fosc_until: float | None = None,
     fosc_from_start: bool = False,
+    own_weights: bool = False,
     attack_mode: str = "eval",
-) -> tuple[Convergence, CrossEntropy]:
-    """DAT; ``fosc``: the threshold at the beginning, which is 0 from epoch ``fosc_until`` on."""
+) -> tuple[Convergence, CrossEntropy | WeighedByItself]:
+    """DAT; ``fosc``: the threshold at the beginning, which is 0 from epoch ``fosc_until`` on.
+
+    ``own_weights``: weigh samples by their loss, as the authors' code does (``WeighedByItself``).
+    """
     found = attack("pgd", eps=eps, norm=norm, steps=steps, step_size=alpha, mode=attack_mode)
     part = Convergence(found, threshold=fosc, until=fosc_until, from_start=fosc_from_start)
-    return part, CrossEntropy()
+    return part, WeighedByItself() if own_weights else CrossEntropy()

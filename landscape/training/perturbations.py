@@ -87,7 +87,7 @@ class Attacked(Perturbation):
     """x' found by an attack on the network as it is now, in the attack's ``mode``.
 
     Attributes:
-        budget: how its ε changes along the training, ``None`` for not at all; α in proportion.
+        budget: how its ε changes along the training, ``None`` for not at all.
     """
 
     attack: Attack
@@ -108,12 +108,13 @@ class Attacked(Perturbation):
         """The attack with the ε and the α of this time."""
         if self.budget is None:
             return self.attack
-        share, ball = self.budget.at(batch.time, batch.epochs), self.attack.ball
-        ball = dataclasses.replace(ball, radius=share * ball.radius)
-        step_size = share * self.attack.step_size
-        return dataclasses.replace(self.attack, ball=ball, step_size=step_size)
+        return self.budget.of(self.attack, batch.time, batch.epochs)
 
     def scheduled(self, budget: Budget) -> Attacked:
+        if budget.start_in_step and self.attack.start != "uniform":
+            raise UsageError(
+                f"pas.start_in_step is of uniform starts, this attack's is '{self.attack.start}'."
+            )
         return dataclasses.replace(self, budget=budget)
 
     def check(self, epochs: int) -> None:
