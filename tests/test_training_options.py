@@ -163,7 +163,6 @@ def test_options_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
         (["pgd+swa", "--set", "swa.start=50"], "averaging starts in epoch 50, the run has 40"),
         (["pgd+awp", "--set", "awp.warmup=50"], "awp.warmup=50 epochs leave nothing of a run of"),
         (["pgd+advlc", "--set", "advlc.ramp=50"], "advlc rises over 50 epochs, the run has 40"),
-        (["dat", "--set", "fosc_until=50"], "fosc_until=50 lies beyond the run of 40 epochs"),
         (["self-adaptive", "--set", "start=50"], "start=50 epochs leave nothing of a run of 40"),
         # data
         (["pgd", "--extra", "svhn"], "the extra data svhn have inputs of shape (3, 32, 32)"),

@@ -182,14 +182,6 @@ class Convergence(Masked):
         if self.until is not None and not 0 < self.until < math.inf:
             raise UsageError(f"until must be a number of epochs above 0, got {self.until}.")
 
-    def check(self, epochs: int) -> None:
-        super().check(epochs)
-        if self.until is not None and self.until > epochs:
-            raise UsageError(
-                f"fosc_until={self.until:g} lies beyond the run of {epochs} epochs: its threshold "
-                "would never come to 0."
-            )
-
     def mask(self, batch: Batch, attack: Attack) -> StepMask | None:
         level, origin, ball = self.at(batch.time, batch.epochs), batch.x, attack.ball
 

@@ -110,7 +110,7 @@ DIGITS_RECIPES: dict[str, Recipe] = {
             **_parts(15, 3 * 32 * 32),
             "free": {"replays": 5, "epochs": 6},
             # What has twice PGD's passes or more takes fewer epochs, to be done in two minutes.
-            "iaat": {"radii_warmup": 1, "epochs": 6},
+            "iaat": {"radii_warmup": 1, "epochs": 10},
             "pgd+llr": {"pgd": {"epochs": 9}},
             "pgd+logitalign": {"pgd": {"epochs": 9}},
             "pgd+consistency": {"pgd": {"augmentation": "shift", "epochs": 9}},
