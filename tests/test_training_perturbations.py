@@ -507,11 +507,11 @@ def test_more_restarts_never_find_less(name: str) -> None:
     """Of the same starts and more: the objective of every sample is at least as high."""
     (x, y), model = samples(), mlp().double()
     perturb = method(name, eps=EPS, steps=2, attack_mode="eval").perturbation
-    clean = model(x).log_softmax(1)
+    clean = model(x).log_softmax(1).detach()
     found = []
     for restarts in (1, 2, 5):
         more = replace(perturb.attack, restarts=restarts)  # type: ignore[union-attr]
-        logits = model(more.perturb(model, x, y, streams=Streams(0)))
+        logits = model(more.perturb(model, x, y, streams=Streams(0))).detach()
         if name == "pgd":
             found.append(F.cross_entropy(logits, y, reduction="none"))
         else:
