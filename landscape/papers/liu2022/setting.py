@@ -64,7 +64,7 @@ def full(
         seed=seed,
         keep_every=keep and scale.pick(digits=keep, paper=keep, smoke=1),
         track=Tracking(windows=(), noise=0, samples=True, memory=memory, measure_every=every),
-        **_options(scale, method, at(scale, epochs), recipe, options),
+        **common(scale, method, at(scale, epochs), recipe, options),
     )
 
 
@@ -101,7 +101,7 @@ def subset(
         keep_every=scale.pick(digits=10, paper=10, smoke=1),
         subset=chosen,
         batch_size=batch,
-        **_options(scale, method, epochs, recipe, options),
+        **common(scale, method, epochs, recipe, options),
     )
 
 
@@ -112,7 +112,7 @@ def sixths(scale: Scale, epochs: int) -> dict[str, Any]:
     return {"milestones": tuple(epochs * k // 6 for k in range(1, 6))}
 
 
-def _options(
+def common(
     scale: Scale, method: str, epochs: int, recipe: Mapping[str, str], given: dict[str, Any]
 ) -> dict[str, Any]:
     """Schedule, attack and architecture, where ``given`` doesn't say otherwise."""
