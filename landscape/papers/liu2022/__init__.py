@@ -11,6 +11,7 @@ from landscape.papers.liu2022.more_learning import FIG5, FIG6, FIG7, FIG10
 from landscape.papers.liu2022.notation import TABLE3
 from landscape.papers.liu2022.radii import FIG4, FIG9
 from landscape.papers.liu2022.samples import FIG20, FIG21
+from landscape.papers.liu2022.tuning import TABLE2, TABLE7
 
 FIGURES: list[Figure] = [
     FIG1,
@@ -35,8 +36,10 @@ FIGURES: list[Figure] = [
     FIG20,
     FIG21,
     TABLE1,
+    TABLE2,
     TABLE3,
     TABLE4,
     TABLE5,
     TABLE6,
+    TABLE7,
 ]
