@@ -677,7 +677,7 @@ def test_theory_against_simulation() -> None:
     mixture = notation.Mixture()
     rng = np.random.default_rng(1)
     for r in notation.MODES:
-        g, eps = mixture.solved(r), 0.5
+        (g, _), eps = mixture.solved(r), 0.5
         assert g == pytest.approx(float(mixture.g(r)), rel=1e-10)
         modes = rng.choice(notation.MODES, 200_000)
         # y wᵀx' / ‖w‖ with the worst x' at distance ε.

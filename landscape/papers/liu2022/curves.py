@@ -74,15 +74,15 @@ def draw(ax: Any, runs: Sequence[Trained], k: int, label: str) -> None:
         )
 
 
-def finish(ax: Any, what: str = "robust error (%)", *, legend: bool = True) -> None:
-    """Labels, range and the key of the lines."""
-    ax.set(xlabel="epoch", ylabel=what, ylim=(0, 100))
+def finish(ax: Any, columns: int = 3) -> None:
+    """Labels, range and, of ``columns`` columns, the key of the lines; 0 for none."""
+    ax.set(xlabel="epoch", ylabel="robust error (%)", ylim=(0, 100))
     ax.locator_params(axis="x", integer=True)
-    if legend:
-        below(ax)
+    if columns:
+        below(ax, columns)
 
 
-def below(ax: Any, columns: int = 3) -> None:
+def below(ax: Any, columns: int) -> None:
     """A legend under all the panels of the picture, where it covers nothing."""
     ax.plot([], [], "-", color="0.4", label="held out")
     ax.plot([], [], "--", color="0.4", label="training")

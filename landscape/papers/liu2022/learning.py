@@ -68,12 +68,11 @@ def _draw_fig1(found: Found) -> Any:
     for ax, (method, title) in zip(row, _METHODS.items(), strict=True):
         for k, kind in enumerate(KINDS):
             draw(ax, of(found, f"{method}/{kind}"), k, kind)
-        finish(ax, legend=ax is row[-1])
+        finish(ax, 5 if ax is row[-1] else 0)
         ax.set_title(f"({'abc'[list(row).index(ax)]}) {title}")
     row[0].set_ylabel("error (%)")
     for ax in row[1:]:
         ax.set_ylabel("")
-    row[-1].figure.legends[0].set_ncols(5) if row[-1].figure.legends else None
     return fig
 
 

@@ -66,8 +66,7 @@ def _draw_lines(found: Found, columns: int = 2) -> Any:
     fig, ((ax,),) = panels(1, ratio=0.95)
     for k, name in enumerate(_names(found)):
         draw(ax, of(found, name), k, name)
-    finish(ax, legend=True)
-    fig.legends[0].set_ncols(columns)
+    finish(ax, columns)
     return fig
 
 
@@ -180,10 +179,9 @@ def _draw_fig10(found: Found) -> Any:
         for k, size in enumerate(names):
             label = "all" if size == "all" else f"easiest {size}"
             draw(ax, of(found, f"{data}/{size}"), k, label)
-        finish(ax, legend=ax is row[0])
+        finish(ax, 3 if ax is row[0] else 0)
         if len(sizes) > 1:
             ax.set_title(data)
-    fig.legends[0].set_ncols(3)
     return fig
 
 

@@ -57,7 +57,7 @@ def _draw_radii(found: Found) -> Any:
     for ax, name in zip(row, names, strict=False):
         for k, kind in enumerate(KINDS):
             draw(ax, of(found, f"{name}/{kind}"), k, kind)
-        finish(ax, legend=ax is row[len(names) - 1])
+        finish(ax, 5 if ax is row[len(names) - 1] else 0)
         ax.set_title(f"({'abc'[names.index(name)]}) {name.replace('eps=', 'ε = ')}")
         if ax is not row[0]:
             ax.set_ylabel("")
