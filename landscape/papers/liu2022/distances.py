@@ -320,7 +320,7 @@ def _fig3(scale: Scale) -> Mapping[str, Work]:
 
 
 def _draw_fig3(found: Found) -> Any:
-    fig, (row,) = panels(2, ratio=1.0)
+    fig, (row,) = panels(2, ratio=1.12)
     for ax, name, title in zip(row, ("long", "wide"), ("RN18-200", "WRN34"), strict=True):
         run = next(iter(found.under(name).values()))
         d = run.difficulty

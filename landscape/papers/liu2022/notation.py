@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from landscape import params as P
+from landscape.diagnostics import lipschitz
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import PAGE, figure
@@ -92,7 +93,7 @@ def theory(*, n: int = 20, m: int = 1000, seed: int = 0) -> Curves:
     return curves(r, found, x_label="r_l", y_label="robust error R (fraction)")
 
 
-def values(run: Trained) -> Sheet:
+def values(run: Trained, *, n: int | None = None) -> Sheet:
     """Numbers that the symbols have for a trained network; standard deviations where there are."""
     d = run.difficulty
     config = run.config
@@ -106,6 +107,7 @@ def values(run: Trained) -> Sheet:
             "eps": [run.eps],
             "d": [(float(d.difficulty.mean()), float(d.difficulty.std()))],
             "G": [float(len(d.group))],
+            "lip": [lipschitz(run.objective("final", n=n), samples=32, pairs=200).upper],
             "L": [(float(d.mean_loss.mean()), float(d.mean_loss.std()))],
             "w": [float(P.norm({n: p.detach() for n, p in model.named_parameters()}))],
         },
@@ -116,7 +118,8 @@ def values(run: Trained) -> Sheet:
 
 def _plan(scale: Scale) -> Mapping[str, Work]:
     seed = scale.seeds(1)[0]
-    return {"values": measure(values, full(scale, "pgd", seed)), "theory": measure(theory)}
+    n = scale.pick(digits=100, paper=1000, smoke=40)
+    return {"values": measure(values, full(scale, "pgd", seed), n=n), "theory": measure(theory)}
 
 
 # Symbol, where, meaning in our words, where in this package, which number.
@@ -132,7 +135,7 @@ ROWS = (
     ("h(C, ε)", "Def. 1", "band that outputs cover within the ball", "(not measurable)", ""),
     ("K", "§5", "components of the data's distribution", "notation.Mixture", "K"),
     ("l", "§5", "component that is trained on", "notation.Mixture", ""),
-    ("L", "§5.2", "Lipschitz constant in x", "lipschitz()", ""),
+    ("L", "§5.2", "Lipschitz constant in x, upper bound", "lipschitz()", "lip"),
     ("L(x)", "§1", "loss of the perturbed sample", "Track.sample_loss", "L"),
     ("m", "§5", "entries of an input", "ModelSpec.in_shape", "m"),
     ("n", "§5", "training samples", "len(data)", "n"),
@@ -184,7 +187,7 @@ def _table(found: Found) -> Sheet:
 def _draw(found: Found) -> Any:
     numbers = _numbers(found)
     heads = ("symbol", "first in", "what it is", "in landscape", "value here")
-    rows = [(s, w, m, h, f"{numbers[k]:.4g}" if k in numbers else "–") for s, w, m, h, k in ROWS]
+    rows = [(s, w, m, h, f"{numbers[k]:.6g}" if k in numbers else "–") for s, w, m, h, k in ROWS]
     at = (0.01, 0.11, 0.23, 0.66, 0.99)
     high = 0.165 * (len(rows) + 1.6)
     fig = figure(PAGE, high / PAGE)
