@@ -11,7 +11,7 @@ from landscape.papers.drawing import line, over_seeds, panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.along import length, measured_epochs, norms_along
-from landscape.papers.sitawarin2021.setting import main, seeds
+from landscape.papers.sitawarin2021.setting import HOURS, main, seeds
 from landscape.papers.work import Work, measure
 
 H_SAT, P_SAT, HELD = "H-SAT", "P-SAT", "P-SAT, λ held at 0"
@@ -83,4 +83,5 @@ FIG6 = Figure(
     analogue="LeNet on digits with ε = 0.1, λ linear over the same parts of the run. As in the "
     "paper without random starts, here in the measurement alone: on all training images, up to "
     "ten batches of 128. The dashed curve, not in the paper, has λ = 0 on the same networks.",
+    needs=f"two {HOURS}",
 )

@@ -16,7 +16,7 @@ from landscape.papers.claims import FAILS, HOLDS, OPEN, Claim, Verdict
 from landscape.papers.drawing import panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.scale import Scale
-from landscape.papers.sitawarin2021.setting import COMPARED, larger, main
+from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, larger, main
 from landscape.papers.trained import Trained
 from landscape.papers.work import Work, measure
 from landscape.plotting.sheets import draw_sheet
@@ -156,6 +156,7 @@ FIG7 = Figure(
     ),
     analogue="LeNet on digits with ε = 0.1, 256 training images in place of ten batches of 128; "
     "one training each. The second row, not in the paper, has the correctly scaled bound.",
+    needs=f"three {HOURS}",
 )
 
 
@@ -209,4 +210,5 @@ FIG8 = Figure(
     analogue="Digits of 8×8 pixels at ε = 0.2 and 0.3, where the change is plain to see: that it "
     "can't be seen at 224×224 pixels is what the paper's figure is for. The paper doesn't say "
     "which network was attacked; here P-SAT's, trained at the smaller radius.",
+    needs="a training of ResNet-34 on images of 224×224 pixels, and a GPU for it",
 )

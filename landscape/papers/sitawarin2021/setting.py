@@ -23,6 +23,8 @@ DEFENCES = {
 }
 # The three that all figures compare.
 COMPARED = ("AT", "H-SAT", "P-SAT")
+# What the paper says of its trainings' cost (App. A), on a GPU of 2017.
+HOURS = "trainings of PreAct-ResNet-20, some 6 GPU hours each"
 # The defaults of the authors' code of CAT20, as the paper used it.
 CAT20 = {"kappa": 10.0}
 CAT20_UNSCALED = {"kappa": 10.0, "eta": 0.005, "smoothing": 10.0}

@@ -23,7 +23,7 @@ from landscape.papers.sitawarin2021.along import (
     last_epochs,
     measured_epochs,
 )
-from landscape.papers.sitawarin2021.setting import COMPARED, main, seeds
+from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, main, seeds
 from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_y
 
@@ -154,6 +154,7 @@ FIG4 = Figure(
     "The learning rate falls at epochs 25 (dotted) and 35 of 40, λ of P-SAT rises at 16, 24 and "
     "32. The trace is estimated from 30 random vectors. Lines are means of three seeds, bands "
     "their range.",
+    needs=f"three {HOURS}; 100 Hessian products and a top eigenvalue at each of 100 epochs",
 )
 
 
@@ -243,4 +244,5 @@ GAP = Figure(
     ),
     analogue="LeNet on digits with ε = 0.1: mean over the networks of epochs 34, 36, 38 and 40 of "
     "40 in place of the last 20 of 100, under PGD-10 on all training and test images.",
+    needs=f"three {HOURS}; PGD-10 on 20,000 images at 20 epochs",
 )

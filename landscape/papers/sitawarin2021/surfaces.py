@@ -12,7 +12,7 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.figures import Figure, Found
 from landscape.papers.measures import loss_surface
 from landscape.papers.scale import Scale
-from landscape.papers.sitawarin2021.setting import COMPARED, main, seeds
+from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, main, seeds
 from landscape.papers.work import Work, measure
 from landscape.plotting import surface as plots
 
@@ -77,4 +77,5 @@ FIG1 = Figure(
     ),
     analogue="LeNet on digits with ε = 0.1 in place of PreAct-ResNet-20 on CIFAR-10; 128 training "
     "images. The first of three seeds is drawn, each seed has a plane of its own.",
+    needs=f"three {HOURS}",
 )
