@@ -68,6 +68,8 @@ def table_of(settings: Settings, defences: Sequence[str]) -> Callable[[Found], S
         columns = [f"{s.label}: {what}" for s in chosen for what in ("clean", "adv", "sum")]
         count = len(seeds(found.scale))
         what = f"standard deviation over {count} seeds" if count > 1 else ""
+        if what and any(setting.once for setting in chosen):
+            what += "; without: one training"
         return sheet(rows, columns, "%", what)
 
     return made
