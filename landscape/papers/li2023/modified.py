@@ -18,6 +18,7 @@ from landscape.papers.li2023.setting import trained
 from landscape.papers.li2023.weakened import randomly_modified, trained_on_weakened
 from landscape.papers.scale import Scale
 from landscape.papers.work import Work, measure
+from landscape.plotting.style import log_x
 
 SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 FLIPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -63,14 +64,14 @@ def _draw(found: Found) -> Any:
         hs = np.concatenate([c.of("HS") for c in groups["random"]])
         values = np.concatenate([c.of(name) for c in groups["random"]])
         style = style_of(k + 1, linestyle="none", alpha=0.6)
-        first.plot(hs, values, label=f"{_EFFECTIVENESS[name]}", **style)
-    first.set_xscale("log")
+        first.plot(hs, values, label=_EFFECTIVENESS[name], **style)
+    log_x(first)
     first.set(xlabel="HS (1/input²)", ylabel="effectiveness", title=CASES["random"])
     for ax, case in zip(axes[0][1:], ("scale", "flip"), strict=True):
         seeds = groups[case]
         for k, (name, label) in enumerate(_EFFECTIVENESS.items()):
             mean, spread = over_seeds([c.of(name) for c in seeds])
-            style = style_of((2, 0, 1)[k] if k == 0 else k, markersize=2.5)
+            style = style_of(k or 3, markersize=2.5)
             line(ax, seeds[0].x, mean, spread, label=f"effectiveness, {label}", **style)
         other = ax.twinx()
         other.spines["right"].set_visible(True)
