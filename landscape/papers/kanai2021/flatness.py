@@ -11,8 +11,7 @@ from landscape.papers import claims
 from landscape.papers.claims import FAILS, HOLDS, OPEN, Claim, Verdict
 from landscape.papers.drawing import line, over_seeds, panels, style_of
 from landscape.papers.figures import Figure, Found
-from landscape.papers.kanai2021.learning import ANALOGUE
-from landscape.papers.kanai2021.setting import MAIN, trained
+from landscape.papers.kanai2021.setting import ANALOGUE, MAIN, trained
 from landscape.papers.measures import loss_surface
 from landscape.papers.scale import Scale
 from landscape.papers.work import Work, measure

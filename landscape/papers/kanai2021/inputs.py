@@ -44,13 +44,13 @@ def _plan(scale: Scale) -> Mapping[str, Work]:
 
 
 def _draw(found: Found) -> Any:
-    fig, axes = panels(4, ratio=1.4)
+    fig, axes = panels(4, ratio=1.5)
     for ax, ((case, norm), title) in zip(axes[0], _PANELS.items(), strict=True):
         _contours(ax, CASES[case])
         norms = (norm,) if case == "linear" else ("l2", "linf")
-        for k, which in enumerate(norms):
+        for which in norms:
             _ball(ax, which)
-            _way(ax, found[f"{case}/{which}"], named=k == 0)
+            _way(ax, found[f"{case}/{which}"])
         ax.plot(*X, "o", color="black", markersize=3)
         ax.annotate("$x$", X, xytext=(3, -8), textcoords="offset points")
         ax.set(title=title, xlabel="$x_1$", aspect="equal", xlim=(-0.1, 2.2), ylim=(-0.1, 2.2))
@@ -61,11 +61,19 @@ def _draw(found: Found) -> Any:
 
     handles = [
         Line2D([], [], color=COLOURS[0], lw=0.8, label="contours of $\\ell(x, \\theta_1)$"),
-        Line2D([], [], color=COLOURS[1], lw=0.8, ls="--", label="of $\\ell(x, \\theta_2)$"),
-        Line2D([], [], color=COLOURS[2], lw=2, label="way of the worst input $x'$"),
+        Line2D(
+            [], [], color=COLOURS[1], lw=0.8, ls="--", label="contours of $\\ell(x, \\theta_2)$"
+        ),
+        Line2D(
+            [], [], color=COLOURS[0], marker="o", ls="", label="worst input $x'_1$ at $\\theta_1$"
+        ),
+        Line2D(
+            [], [], color=COLOURS[1], marker="s", ls="", label="worst input $x'_2$ at $\\theta_2$"
+        ),
+        Line2D([], [], color=COLOURS[2], lw=2, label="way from $x'_1$ to $x'_2$"),
         Line2D([], [], color="black", lw=0.8, label="$\\|\\delta\\|_p = \\epsilon$"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -90,7 +98,7 @@ def _ball(ax: Any, norm: str) -> None:
     ax.plot(X[0] + EPS * x, X[1] + EPS * y, color="black", lw=0.8)
 
 
-def _way(ax: Any, way: Any, *, named: bool) -> None:
+def _way(ax: Any, way: Any) -> None:
     x, y = way.of("x'₁"), way.of("x'₂")
     jumps = np.hypot(np.diff(x), np.diff(y)) > EPS
     if jumps.any():
@@ -99,9 +107,6 @@ def _way(ax: Any, way: Any, *, named: bool) -> None:
         ax.plot(x, y, color=COLOURS[2], lw=2)
     for k, at in enumerate((0, -1)):
         ax.plot(x[at], y[at], "os"[k], color=COLOURS[k], markersize=4, zorder=5)
-        if named:
-            offset = ((-4, -10), (-5, 6))[k]
-            ax.annotate(f"$x'_{k + 1}$", (x[at], y[at]), xytext=offset, textcoords="offset points")
 
 
 def _fastest(found: Found, name: str) -> tuple[float, float]:

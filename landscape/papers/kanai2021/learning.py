@@ -13,7 +13,7 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import line, over_seeds, panels
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.checks import within
-from landscape.papers.kanai2021.setting import MAIN, trained
+from landscape.papers.kanai2021.setting import ANALOGUE, MAIN, trained
 from landscape.papers.scale import Scale
 from landscape.papers.trained import Trained
 from landscape.papers.work import Work
@@ -21,11 +21,7 @@ from landscape.plotting.style import COLOURS
 
 _TRAIN, _TEST = "train_accuracy", "val_robust_accuracy"
 _AWP = "AWP (γ=0.005)"
-ANALOGUE = (
-    "LeNet on digits, ε = 0.1, 20 epochs; AWP and EntropySGD begin after 5 of them, and walks are "
-    "of L = 5 updates (20 would be an epoch); "
-    "the test curve is of the validation split, under PGD-10."
-)
+_ANALOGUE = f"{ANALOGUE} The test curve is of the validation split, under PGD-10."
 
 
 def _plan3(scale: Scale) -> Mapping[str, Work]:
@@ -249,7 +245,7 @@ FIG3 = Figure(
         ),
         Claim("AT with EntropySGD is faster than AWP with SGD.", "§5.3, Fig. 3(b)", _cheaper),
     ),
-    analogue=ANALOGUE,
+    analogue=_ANALOGUE,
     needs="A GPU: 12 trainings of 200 epochs.",
 )
 
@@ -287,6 +283,6 @@ FIG6 = Figure(
             _smaller_is_worse,
         ),
     ),
-    analogue=ANALOGUE,
+    analogue=_ANALOGUE,
     needs="A GPU: 15 trainings of 200 epochs.",
 )

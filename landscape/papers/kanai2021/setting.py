@@ -31,6 +31,10 @@ TRADES = {
 # At digits: half of the package's 40 epochs, where milestones, warm-ups and starts keep their
 # places; and the paper's learning rate, since SGD and EntropySGD must have the same.
 _SMALL = {"epochs": 20, "lr": 0.1}
+ANALOGUE = (
+    "LeNet on digits, ε = 0.1, 20 epochs; AWP and EntropySGD begin after 5 of them, and walks are "
+    "of L = 5 updates (20 would be an epoch)."
+)
 
 
 @dataclass(frozen=True)

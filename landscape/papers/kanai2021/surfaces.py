@@ -286,6 +286,7 @@ def _plan5(scale: Scale) -> Mapping[str, Work]:
 
 def _row(found: Found, kind: str, norms: Sequence[str], label: str) -> Any:
     fig = figure(PAGE * len(norms) / 3, 1.05 / len(norms))
+    fig.set_layout_engine("constrained", h_pad=0.12)
     for i, norm in enumerate(norms):
         ax = fig.add_subplot(1, len(norms), i + 1, projection="3d")
         relief(ax, found[f"surface/{kind}/{norm}"], f"({'abc'[i]}) {label}, {_BALLS[norm]}")

@@ -12,8 +12,7 @@ from landscape.papers.claims import OPEN, Claim, Verdict
 from landscape.papers.drawing import typeset
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.checks import close
-from landscape.papers.kanai2021.learning import ANALOGUE
-from landscape.papers.kanai2021.setting import AT, MAIN, TRADES, settings, trained
+from landscape.papers.kanai2021.setting import ANALOGUE, AT, MAIN, TRADES, settings, trained
 from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
