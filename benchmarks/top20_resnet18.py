@@ -99,7 +99,7 @@ Batches = list[tuple[Tensor, Tensor]]
 def _ours(model: nn.Module, batches: Batches) -> Callable[[], object]:
     from landscape.diagnostics.eigenvalues import operator_within
 
-    operator = operator_within(ls.Objective(model, batches), K)
+    operator, _ = operator_within(ls.Objective(model, batches), K)
     vector = torch.randn(operator.size)
     return lambda: operator @ vector
 

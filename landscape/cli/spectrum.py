@@ -61,6 +61,13 @@ from landscape.cli import options
     help="With --attack: measure under each of these radii; 0 is the clean loss.",
 )
 @options.memory
+@click.option(
+    "--basis",
+    type=click.Choice(["device", "host"]),
+    default="device",
+    show_default=True,
+    help="host: keep Lanczos vectors off the accelerator, in up to --memory more.",
+)
 @options.seed
 @options.output
 def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
@@ -106,6 +113,7 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
                 engine=given["engine"],
                 normaliser=point.normaliser(),
                 memory=given["memory"],
+                basis=given["basis"],
                 # The epoch before is a good start.
                 start=before if point.follows and given["engine"] == "lanczos" else None,
                 seed=given["seed"],

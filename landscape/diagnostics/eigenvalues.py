@@ -77,6 +77,7 @@ def spectrum(
     engine: str = "lanczos",
     normaliser: Estimate | None = None,
     memory: int = MEMORY,
+    basis: str = "device",
     start: Spectrum | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -101,6 +102,8 @@ def spectrum(
             eigenvalues by it to compare networks under losses of different size (liu2020 §4.2).
         memory: bytes for the basis and what the operator keeps; one product's own work, up to an
             eighth of it, comes on top. With less, Lanczos restarts and graphs are made anew.
+        basis: ``host`` keeps the basis in the memory of the computer, not of the accelerator, where
+            it may then take as much again as ``memory``.
         start: of a network like this one, with its vectors, to begin from: the epoch before saves
             about a tenth of the products.
         seed: of the random start vector. progress: called as (values converged, top).
@@ -122,10 +125,11 @@ def spectrum(
         pairs, method = pyhessian_pairs(objective, top, which=which, tol=tol, seed=seed)
         gradient = P.flatten(objective.gradient())
     else:
-        operator = operator_within(objective, top, memory)
+        operator, most = operator_within(objective, top, memory, basis)
         settings |= {
             "max_products": max_products,
             "memory": memory,
+            "basis": basis,
             "product": operator.product,
             "kept_samples": operator.kept_samples,
             "warm_start": start is not None,
@@ -138,7 +142,8 @@ def spectrum(
             which=which,
             tol=tol,
             max_products=max_products,
-            max_basis=(memory - operator.kept_bytes) // _row(objective),
+            max_basis=most,
+            basis=basis,
             start=_vectors(start, objective),
             streams=Streams(seed, "spectrum"),
             progress=progress,
@@ -170,8 +175,14 @@ def random_loss(objectives: Iterable[Objective]) -> Estimate:
     return Estimate.of([objective.value().loss for objective in objectives])
 
 
-def operator_within(objective: Objective, top: int, memory: int = MEMORY) -> Hessian:
-    """The Hessian, with half the memory left for the basis if so much is of use to it."""
+def operator_within(
+    objective: Objective, top: int, memory: int = MEMORY, basis: str = "device"
+) -> tuple[Hessian, int]:
+    """The Hessian, and how many vectors the basis may have.
+
+    Half the memory is left for the basis if so much is of use to it, and what the graphs leave;
+    all of it if the basis is elsewhere than they are.
+    """
     size, row = P.size(objective.params), _row(objective)
     least = least_basis(top, size)
     if least * row > memory:
@@ -182,9 +193,12 @@ def operator_within(objective: Objective, top: int, memory: int = MEMORY) -> Hes
             + (f"ask for at most {fits}, or " if fits > 0 else "")
             + "allow more memory (--memory)."
         )
+    if basis == "host" and objective.device.type != "cpu":
+        return Hessian(objective, memory=memory), memory // row
     useful = min(size, _USUAL_PRODUCTS * top + _USUAL_PRODUCTS_MORE)
-    basis = row * max(least, min(useful, memory // 2 // row))
-    return Hessian(objective, memory=memory - basis)
+    reserved = row * max(least, min(useful, memory // 2 // row))
+    operator = Hessian(objective, memory=memory - reserved)
+    return operator, (memory - operator.kept_bytes) // row
 
 
 def _row(objective: Objective) -> int:

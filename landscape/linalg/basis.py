@@ -1,0 +1,277 @@
+"""Orthonormal vectors that a Lanczos method grows, where and how they are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import NumericalError
+from landscape.linalg.operator import SymmetricOperator
+from landscape.random import Streams
+
+# Of a warm start, the share of a random vector: what the guess does not hold must still be found.
+_DOUBT = 0.1
+
+
+class Store:
+    """Orthonormal vectors of length n as rows, in blocks that are taken as they are needed.
+
+    Args:
+        operator: whose size, dtype and device the vectors that come and go have.
+        device: where they are kept. From elsewhere than the operator's they are streamed, all of
+            them twice for every pass of an orthogonalisation.
+    """
+
+    block_bytes = 1 << 26
+
+    def __init__(self, operator: SymmetricOperator, device: torch.device) -> None:
+        self.operator, self.device = operator, device
+        self.size = 0
+        row = operator.size * operator.dtype.itemsize
+        self._rows = min(max(16, self.block_bytes // row), 64)
+        self._blocks: list[Tensor] = []
+        # Numbers of a vector that are worked on at a time. On a CPU, products over eleven million
+        # numbers in float32 are off by 10⁻⁵, and torch's norm by 4·10⁻⁴; sums over pieces, added
+        # in float64, by 10⁻⁷. On others sums are trees, and every piece costs a launch.
+        self._columns = 1 << 14 if operator.device.type == "cpu" else 1 << 20
+
+    def append(self, q: Tensor) -> None:
+        row = self.size % self._rows
+        if row == 0:
+            rows = min(self._rows, self.operator.size - self.size)
+            self._blocks.append(torch.empty(rows, len(q), device=self.device, dtype=q.dtype))
+        self._blocks[-1][row] = q
+        self.size += 1
+
+    def dots(self, w: Tensor) -> np.ndarray:
+        """Qᵀw (m,) in float64."""
+        found = [np.zeros(0)]
+        for block in self._filled():
+            total = torch.zeros(len(block), dtype=torch.float64, device=w.device)
+            for columns, part in self._parts(block):
+                total += part @ w[columns]
+            found.append(total.cpu().numpy())
+        return np.concatenate(found)
+
+    def norm(self, w: Tensor) -> float:
+        """‖w‖₂, as accurate as ``dots``."""
+        total = torch.zeros((), dtype=torch.float64, device=w.device)
+        for columns in self._slices():
+            total += torch.dot(w[columns], w[columns])
+        return float(total.sqrt())
+
+    def subtract(self, w: Tensor, components: np.ndarray) -> Tensor:
+        """w − Q times ``components`` (m,)."""
+        found = w.clone()
+        pieces = self.numbers(components).split(self._rows)
+        for block, mine in zip(self._filled(), pieces, strict=False):
+            for columns, part in self._parts(block):
+                found[columns].addmv_(part.T, mine, alpha=-1)
+        return found
+
+    def rotate(self, coordinates: np.ndarray) -> None:
+        """Replace Q by Q times ``coordinates`` (m, p), p ≤ m, in place."""
+        weights = self.numbers(coordinates.T)
+        for columns in self._slices():
+            turned = weights @ torch.cat([self._here(b[:, columns]) for b in self._filled()])
+            for block, mine in zip(self._blocks, turned.split(self._rows), strict=False):
+                block[: len(mine), columns] = mine
+        self.size = coordinates.shape[1]
+        del self._blocks[-(-self.size // self._rows) :]
+
+    def release(self) -> Tensor:
+        """Q as rows (m, n), where the operator is; the store is empty then."""
+        blocks = [self._here(block) for block in self._filled()]
+        self._blocks, self.size = [], 0
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def numbers(self, values: np.ndarray) -> Tensor:
+        """Coefficients as the operator has its numbers."""
+        found = torch.as_tensor(np.ascontiguousarray(values))
+        return found.to(self.operator.device, self.operator.dtype)
+
+    def _filled(self) -> Iterator[Tensor]:
+        for i, block in enumerate(self._blocks):
+            yield block[: self.size - i * self._rows]
+
+    def _slices(self) -> Iterator[slice]:
+        for start in range(0, self.operator.size, self._columns):
+            yield slice(start, start + self._columns)
+
+    def _parts(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        for columns in self._slices():
+            yield columns, self._here(rows[:, columns])
+
+    def _here(self, rows: Tensor) -> Tensor:
+        return rows.to(self.operator.device)
+
+
+class Chains:
+    """Orthonormal chains of Lanczos vectors and the projection of A onto all of them.
+
+    A Q = Q G + Σ_e f_e c_eᵀ: the ends e are pairs of what A adds outside span Q, and where.
+    """
+
+    def __init__(self, operator: SymmetricOperator, streams: Streams, store: Store) -> None:
+        self.operator, self.streams, self.store = operator, streams, store
+        self.products = 0
+        # Diagonal and subdiagonal of what A is on the present chain, None if that is not known
+        # to be a Lanczos chain from a random vector, orthogonal to all that was there before.
+        self.chain: tuple[list[float], list[float]] | None = None
+        self._projected = np.zeros((0, 0))
+        self._ends: list[tuple[np.ndarray, Tensor]] = []
+        self._slot = 0  # which of the ends is extended next
+        self._fresh: Tensor | None = None  # the start of a new chain
+        self._scale = 0.0
+
+    @property
+    def size(self) -> int:
+        return self.store.size
+
+    def start_chain(self, guess: Tensor | None = None) -> None:
+        """A random unit vector orthogonal to all so far; the present ends are remembered."""
+        n = self.operator.size
+        while True:
+            v = self.streams.normal("start", (n,)).to(self.operator.device, self.operator.dtype)
+            v /= v.norm()
+            if guess is not None:
+                near = (guess / guess.norm(dim=0)).to(v).sum(1)
+                v = v * _DOUBT + near / near.norm()
+                v /= v.norm()
+            v, _ = self._orthogonalise(v)
+            if self.store.norm(v) > 1e-3 / n**0.5:  # otherwise rounding is all that is left
+                break
+        v, _ = self._orthogonalise(v / v.norm())
+        self._fresh = v / self.store.norm(v)
+        self.chain = ([], []) if guess is None else None
+
+    def focus(self, coordinates: np.ndarray) -> bool:
+        """Go on from the end that adds most to these pairs' residuals; false if none does.
+
+        A pair that a chain had half found when the next chain began has its residual at the
+        first one's end, where going on with the second would never reduce it.
+        """
+        shares = [float(f.norm()) * float(np.linalg.norm(c @ coordinates)) for c, f in self._ends]
+        self._slot = int(np.argmax(shares))
+        return shares[self._slot] > self._rounding()
+
+    def extend(self) -> bool:
+        """Take the next vector into the basis; true if its chain can't go on."""
+        if self._fresh is not None:
+            q, self._fresh = self._fresh, None
+        else:
+            if self._slot != len(self._ends) - 1:
+                self.chain = None
+            end = self._ends.pop(self._slot)[1]
+            # It is orthogonal up to rounding errors of the product that it is left of, which may
+            # be much longer: once more, up to its own.
+            end, _ = self._orthogonalise(end)
+            q = end / self.store.norm(end)
+        self.store.append(q)
+        w, h = self._orthogonalise(self.apply(q))
+        m = self.size
+        grown = np.zeros((m, m))
+        grown[: m - 1, : m - 1] = self._projected
+        grown[:, m - 1] = grown[m - 1, :] = h
+        self._projected = grown
+        self._ends = [(np.append(c, 0.0), f - q * torch.dot(q, f)) for c, f in self._ends]
+        self._ends.append((np.eye(m)[-1], w))
+        self._slot = len(self._ends) - 1
+        beta = self.store.norm(w)
+        self._scale = max(self._scale, float(np.abs(h).max()), beta)
+        exhausted = beta <= self._rounding()
+        if self.chain is not None:
+            self.chain[0].append(float(h[-1]))
+            self.chain[1].append(0.0 if exhausted else beta)
+        return exhausted
+
+    def apply(self, q: Tensor) -> Tensor:
+        w = self.operator @ q
+        self.products += 1
+        if not bool(w.isfinite().all()):
+            raise NumericalError(
+                f"the product of the matrix with a vector is not finite (product {self.products})."
+            )
+        return w
+
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ritz values (m,), their coordinates (m, m) in the basis, and residual norms (m,)."""
+        # torch's LAPACK, because numpy's keeps threads of its own that spin after every call and
+        # slow down the next product: by a factor of two for small networks.
+        theta, y = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(self._projected)))
+        ends = torch.stack([f for _, f in self._ends])
+        gram = (ends @ ends.T).double().cpu().numpy()
+        at_ends = np.stack([c for c, _ in self._ends]) @ y
+        squared = np.einsum("ej,ef,fj->j", at_ends, gram, at_ends)
+        return theta, y, np.sqrt(squared.clip(min=0))
+
+    def restart(self, theta: np.ndarray, coordinates: np.ndarray) -> None:
+        """Keep the Ritz vectors with these coordinates (m, p), and the ends."""
+        self.store.rotate(coordinates)
+        self.chain = None
+        self._projected = np.diag(theta)
+        self._ends = [(c @ coordinates, f) for c, f in self._ends]
+
+    def overlooked(self, edge: float, which: str) -> float:
+        """A bound on the odds that the present chain hides an eigenvector from ``edge`` on.
+
+        Let v be an eigenvector that is orthogonal to all before this chain, λ its eigenvalue, and
+        p the characteristic polynomial of the chain's matrix T_j. Then p(A) takes the chain's
+        start r to β_1 ⋯ β_j q_{j+1}, so that |⟨v, r⟩| ≤ ∏ β_i / |λ − θ_i|, which falls with the
+        distance of λ from the Ritz values θ. A random r is so nearly orthogonal to v with
+        probability at most √(2n/π) times that (van Dorsselaer, Hochstenbach and van der Vorst,
+        SIAM J. Matrix Anal. Appl. 22 (2000)). Infinite if the chain has shown one, or says nothing.
+        """
+        if self.chain is None:
+            return math.inf
+        diagonal, beside = (np.array(numbers) for numbers in self.chain)
+        matrix = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
+        theta = torch.linalg.eigvalsh(torch.from_numpy(matrix)).numpy()
+        odds = 0.0
+        for side in {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]:
+            distance = abs(edge) - side * theta if which == "magnitude" else side * (edge - theta)
+            if distance.min() <= 0:
+                return math.inf
+            if beside[-1] > 0:  # otherwise the chain has seen all that r holds
+                odds += math.exp(np.log(beside / distance).sum())
+        return odds * math.sqrt(2 * self.operator.size / math.pi)
+
+    def finish(
+        self, values: np.ndarray, coordinates: np.ndarray, allowed: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """The Ritz vectors (n, k), and estimates (k,) of the rounding errors in their residuals.
+
+        With signs s at random and weights a, e = A V(s/a) − V(λ ∘ s/a) − Σ f_e c_eᵀ(s/a) would be
+        zero without rounding. Its expected square is Σ ‖e_i‖²/a_i², e_i being that of pair i, so
+        that a_i ‖e‖/√k estimates ‖e_i‖. Roots of the allowed residuals are the weights: between
+        errors that are alike for all pairs, and errors in proportion to the eigenvalue.
+        """
+        self.store.rotate(coordinates)
+        vectors = self.store.release()
+        for row in vectors:
+            row /= self.store.norm(row)
+        k = len(vectors)
+        signs = np.sign(self.streams.uniform("audit", (k,)).double().numpy() - 0.5)
+        scale = np.maximum(allowed, np.finfo(float).tiny) ** 0.5
+        scale /= scale.min()
+        weights = signs / scale
+        together = vectors.T @ self.store.numbers(weights)
+        length = float(together.norm())
+        error = self.apply(together / length) * length - vectors.T @ self.store.numbers(
+            values * weights
+        )
+        for c, f in self._ends:
+            error -= f * float(c @ coordinates @ weights)
+        return vectors.T, float(error.norm()) * scale / k**0.5
+
+    def _rounding(self) -> float:
+        return 10 * torch.finfo(self.operator.dtype).eps * self._scale
+
+    def _orthogonalise(self, w: Tensor) -> tuple[Tensor, np.ndarray]:
+        """w minus its components along the basis, and those components."""
+        components = self.store.dots(w)
+        return self.store.subtract(w, components), components
