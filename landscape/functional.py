@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from landscape import params as P
+from landscape.convolutions import OfData
 from landscape.errors import UsageError
 from landscape.losses import Loss
 from landscape.params import Params
@@ -177,7 +178,8 @@ class Term:
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
         leaves = {name: t.detach().requires_grad_() for name, t in self.theta.items()}
-        with torch.enable_grad():
+        # The data need no gradient: their convolutions needn't derive it for every product.
+        with torch.enable_grad(), OfData() if graph else contextlib.nullcontext():
             value = self(leaves)
         wrt = list(leaves.values())
         if not value.requires_grad:  # none of θ takes part in this loss

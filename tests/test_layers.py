@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "landscape"
 LAYERS = [
     ["_version", "errors"],
     ["random", "files"],
-    ["params", "losses", "provenance"],
+    ["params", "losses", "provenance", "convolutions"],
     ["results", "structured", "foreign"],
     ["batches", "functional", "checkpoints"],
     ["linalg", "attacks", "plotting"],
