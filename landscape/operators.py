@@ -261,6 +261,12 @@ def check_differentiable(term: Term) -> None:
     reason = "its backward has no derivative"
     try:
         gradient = term.gradient(graph=True)[0]
+        steps = sorted({node.name() for node in _graph(value)} & _STEPS.keys())
+        if steps and not any(bool(g.any()) for g in gradient):
+            raise UsageError(
+                f"the gradient is zero everywhere: {', '.join(_STEPS[s] for s in steps)} has no "
+                "slope, so nothing passes it. Measure the network without it."
+            )
         # autograd leaves out what it has marked so, without a word: the Hessian would lack it.
         cut = any(node.name() in _CUT for g in gradient for node in _graph(g))
         if not cut:
@@ -282,6 +288,9 @@ def check_differentiable(term: Term) -> None:
             "torch's own, or measure what needs no Hessian."
         )
 
+
+# Backward of functions that are constant between jumps; autograd takes their derivative as zero.
+_STEPS = {f"{name.title()}Backward0": name for name in ("sign", "round", "floor", "ceil", "trunc")}
 
 # What autograd calls the backward of a function that can be differentiated once only.
 _CUT = ("torch::autograd::Error", "torch::autograd::NotImplemented")

@@ -195,6 +195,15 @@ def test_all_eigenvalues(name):
     assert_allclose(rebuilt.numpy() / size, matrix.numpy() / size, atol=1e-10)
 
 
+@pytest.mark.parametrize("which", WHICH)
+def test_nothing_is_searched_for_in_a_zero_matrix(which):
+    pairs = eigenpairs(Dense(torch.zeros(300, 300)), 4, which=which, streams=Streams(0))
+    assert pairs.complete
+    assert pairs.converged.all()
+    assert pairs.products <= 6
+    assert_allclose(pairs.values, 0)
+
+
 def test_one_by_one():
     pairs = eigenpairs(
         Dense(torch.tensor([[-2.5]], dtype=torch.float64)), 1, which="smallest", streams=Streams(0)

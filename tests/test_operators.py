@@ -222,3 +222,18 @@ def test_an_operation_that_cannot_be_differentiated_twice_is_named():
     o = ls.Objective(Odd(6, 3), (torch.rand(5, 6), torch.arange(5) % 3))
     with pytest.raises(UsageError, match="can't be differentiated twice through Once"):
         Hessian(o)
+
+
+@pytest.mark.parametrize("step", [torch.sign, torch.round, torch.floor, torch.ceil, torch.trunc])
+def test_functions_without_a_slope_are_named(step):
+    class Steps(torch.nn.Module):
+        def forward(self, x):
+            return step(x)
+
+    x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    line = torch.nn.Linear
+    model = torch.nn.Sequential(line(4, 3), Steps())
+    with pytest.raises(UsageError, match=f"zero everywhere: {step.__name__} has no slope"):
+        Hessian(ls.Objective(model, [(x, y)]))
+    # Where something else reaches θ, there is a Hessian.
+    Hessian(ls.Objective(torch.nn.Sequential(line(4, 3), Steps(), line(3, 3)), [(x, y)]))

@@ -108,7 +108,7 @@ def test_little_memory_costs_products_not_accuracy():
     assert_allclose(little.eigenvalues, full.eigenvalues, rtol=1e-4)
     with pytest.raises(UsageError, match=r"3 eigenvalues need 16 vectors .* ask for at most 2, or"):
         ls.spectrum(o, 3, memory=15 * row)
-    with pytest.raises(UsageError, match=r"but memory=0.0 GiB: allow more memory"):
+    with pytest.raises(UsageError, match=r"1.4 MiB, but memory=0.3 MiB: allow more memory"):
         ls.spectrum(o, 3, memory=3 * row)
 
 

@@ -189,7 +189,7 @@ def operator_within(
         fits = (memory // row - least_basis(0, size)) // 2
         raise UsageError(
             f"{top} eigenvalues need {least} vectors of {size} parameters, "
-            f"{least * row / 2**30:.1f} GiB, but memory={memory / 2**30:.1f} GiB: "
+            f"{_bytes(least * row)}, but memory={_bytes(memory)}: "
             + (f"ask for at most {fits}, or " if fits > 0 else "")
             + "allow more memory (--memory)."
         )
@@ -199,6 +199,10 @@ def operator_within(
     reserved = row * max(least, min(useful, memory // 2 // row))
     operator = Hessian(objective, memory=memory - reserved)
     return operator, (memory - operator.kept_bytes) // row
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:.1f} MiB"
 
 
 def _row(objective: Objective) -> int:

@@ -234,9 +234,10 @@ class Chains:
         odds = 0.0
         for side in {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]:
             distance = abs(edge) - side * theta if which == "magnitude" else side * (edge - theta)
-            if distance.min() <= 0:
+            # A chain that can't go on has seen all that r holds.
+            if distance.min() < 0 or (distance.min() == 0 and beside[-1] > 0):
                 return math.inf
-            if beside[-1] > 0:  # otherwise the chain has seen all that r holds
+            if beside[-1] > 0:
                 odds += math.exp(np.log(beside / distance).sum())
         return odds * math.sqrt(2 * self.operator.size / math.pi)
 
