@@ -273,7 +273,7 @@ def test_claims_of_fig_3() -> None:
 def test_catastrophic_overfitting_at_one_radius_is_enough() -> None:
     content = fig3(true=False)
     for seed in SEEDS:
-        content[f"accuracy/fgsm at large ε/seed{seed}"] = curves(
+        content[f"accuracy/fgsm ε=0.2/seed{seed}"] = curves(
             X, {"pgd-20": X * 0, "fgsm": X * 0 + 0.99}
         )
     assert outcomes("fig3", content)[4] == HOLDS

@@ -36,7 +36,7 @@ ADDITIONS = {
 }
 ENDS = {"best": "best", "end": "final"}
 COLUMNS = ("acc. best", "acc. end", "rob. best", "rob. end", "rob. diff.", "IG", "HS", "cost")
-UNITS = ("%", "%", "%", "%", "%", "1/input", "1/input²", "MFLOP/update")
+UNITS = ("%", "%", "%", "%", "%", "1/input", "1/input²", "MFLOP")
 
 
 def methods(bases: Sequence[str], additions: Sequence[str]) -> list[str]:

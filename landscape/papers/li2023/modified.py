@@ -168,6 +168,6 @@ FIG4 = Figure(
     analogue=f"{ANALOGUE} One epoch has 8 updates here, so weakened examples are trained on for 5. "
     "Noise in the weights is in proportion to the weights of every parameter.",
     needs=f"{DISK} The paper leaves open the learning rate of the epoch on weakened examples (here "
-    "0.01) and the number of random networks (20). Its text and its caption name the panels "
-    "differently: these are the caption's.",
+    "0.1, that of the start) and the number of random networks (20). Its text and its caption name "
+    "the panels differently: these are the caption's.",
 )

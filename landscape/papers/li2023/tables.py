@@ -30,7 +30,7 @@ def _cost_ratio(found: Found, one: str, other: str, most: float, what: str) -> V
 
 # -- Table 2 --------------------------------------------------------------------------------------
 
-ROWS2 = {"plain": "PGD-10", "l1": "PGD-10 + AdvLC, l1", "top": "PGD-10 + AdvLC, ours"}
+ROWS2 = {"plain": "PGD-10", "l1": "+ AdvLC, l1", "top": "+ AdvLC, ours"}
 OTHER_RADIUS = 0.15
 # λ rises to these over the whole run (§5.1).
 TINY_WEIGHTS = {"l1": 0.07, "top": 0.15}
@@ -107,7 +107,7 @@ DISTANCES = {
     "l2": "squared l2",
     "top": "ours",
 }
-ROWS3 = {"fgsm-n": "FGSM-N", **{name: f"FGSM-N + {text}" for name, text in DISTANCES.items()}}
+ROWS3 = {"fgsm-n": "FGSM-N", **{name: f"+ {text}" for name, text in DISTANCES.items()}}
 # Only the strength of "ours" is printed. l1 takes less by as much as on TinyImageNet, .07 of .15.
 WEIGHTS3 = dict.fromkeys(DISTANCES, 0.55) | {"l1": 0.55 * 0.07 / 0.15}
 

@@ -74,8 +74,8 @@ def trained_on_weakened(
 
     HS and effectiveness of FGSM and PGD-10 are of the network afterwards, on training data;
     ``train`` is the effectiveness of the weakened examples, the mean over the networks before and
-    after every epoch. The learning rate, which the paper leaves open, is that after its first step
-    down. Give ``scales`` or ``flips``.
+    after every epoch. The learning rate, which the paper leaves open, is that of the training's
+    start. Give ``scales`` or ``flips``.
     """
     config, data = run.config, run.data("train", n)
     amounts = [(s, 0.0) for s in scales] + [(1.0, f) for f in flips]
@@ -87,9 +87,6 @@ def trained_on_weakened(
             config.plan,
             method=Method("weakened", made, CrossEntropy()),
             epochs=1,
-            optimiser=dataclasses.replace(
-                config.plan.optimiser, lr=config.plan.optimiser.lr * config.plan.schedule.factor
-            ),
             schedule=Schedule(),
         )
 
