@@ -127,6 +127,7 @@ def settings(run: Any) -> dict[str, Any]:
         "budget": budget.get("schedule", CONST),
         "maximum": budget.get("maximum", 1.0),
         "minimum": budget.get("minimum", 0.0),
+        "spare": budget.get("spare"),
         "periods": bool(config["schedule"].get("periods")),
         "lr_periods": config["schedule"].get("periods", []),
         "budget_periods": budget.get("periods", []),
@@ -160,6 +161,8 @@ def test_paper_scale_has_the_settings_of_the_paper(name: str) -> None:
         tops = {COS: 1.5, LIN: 2.0} if s["data"] == "mnist" else {COS: 2.0, LIN: 2.0}
         assert s["maximum"] == tops.get(s["budget"], 1.0)
         assert s["minimum"] == 0.0
+        # ε/0.01 + 10 steps, also while ε grows.
+        assert s["spare"] == (10 if s["data"] == "mnist" and s["budget"] != CONST else None)
         assert s["lr_periods"] == s["budget_periods"] == ([100, 150] if s["periods"] else [])
 
 

@@ -61,7 +61,7 @@ def _plan(scale: Scale) -> Mapping[str, Work]:
                     order=scale.pick(digits=ORDERS[family.key], paper=ORDERS[family.key], smoke=2),
                     points=scale.pick(digits=7, paper=31, smoke=3),
                     attack="pgd-5" if attack and small else attack,
-                    n=scale.pick(digits=300, paper=None, smoke=40),
+                    n=scale.pick(digits=None, paper=None, smoke=40),
                 )
     return plan
 
@@ -166,6 +166,6 @@ FIG15 = Figure(
             not_flat,
         ),
     ),
-    analogue=f"{DIGITS}; left with SGD, right with Adam. Curves are trained on 300 of the images, "
-    "attacked with 5 steps, between the three pairs of three networks, which share ends.",
+    analogue=f"{DIGITS}; left with SGD, right with Adam. Curves are trained as long as the "
+    "networks, between the three pairs of three networks, which share ends.",
 )

@@ -204,5 +204,5 @@ FIG8 = _figure(
     "Mini-batch gradients, robust error and distance at the beginning and the end (MNIST)",
     "App. C.2.1",
     f"{DIGITS}, with Adam; the first and the last 5 of 25 epochs (95 mini-batches each) instead "
-    "of 500 mini-batches of 100 epochs.",
+    "of 500 mini-batches of 100 epochs; vanilla training has not quite converged by then.",
 )

@@ -29,7 +29,6 @@ from landscape.papers.scale import Scale
 from landscape.papers.work import Work, measure
 from landscape.plotting.style import PAGE, figure
 from landscape.plotting.surface import relief
-from landscape.plotting.surface import scale as colour_scale
 
 FAMILIES = (RESNET, LENET)
 
@@ -85,11 +84,15 @@ def sharper_second(found: Found) -> Verdict:
 
 def _draw(found: Found) -> Any:
     """The first seed; one scale of height per row."""
+    from matplotlib.colors import Normalize
+
     rows = {f: {e: s[0] for e, s in by_budget(found.under(f.key)).items()} for f in FAMILIES}
     columns = max(len(row) for row in rows.values())
     fig = figure(PAGE, 0.5 if columns > 2 else 0.9)
     for i, (family, row) in enumerate(rows.items()):
-        norm = colour_scale(list(row.values()))
+        # Linear: on a logarithmic scale the lower of two equal bowls looks the sharper.
+        losses = [surface.loss for surface in row.values()]
+        norm = Normalize(np.min(losses), np.max(losses))
         for j, (eps, surface) in enumerate(row.items()):
             ax = fig.add_subplot(len(rows), columns, i * columns + j + 1, projection="3d")
             relief(ax, surface, norm)
