@@ -28,10 +28,19 @@ def reports(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for name in figures():
         path = folder / f"{name}.json"
-        if not path.exists():
-            raise SystemExit(f"{name} was not made: run `landscape figure all` first.")
-        found[name] = json.loads(path.read_text())
+        if path.exists():
+            found[name] = json.loads(path.read_text())
+    if not found:
+        raise SystemExit("no figure was made: run `landscape figure all` first.")
     return found
+
+
+def absent(made: dict[str, dict[str, Any]]) -> str:
+    """A sentence that names the figures which were not made, if any."""
+    from landscape.papers import figures
+
+    names = [name for name in figures() if name not in made]
+    return f" Not made for this page: {', '.join(names)}." if names else ""
 
 
 def claims(made: dict[str, dict[str, Any]]) -> str:
@@ -50,7 +59,8 @@ def claims(made: dict[str, dict[str, Any]]) -> str:
         "of Student's t agrees with it, *does not hold* where the interval excludes it, and is "
         "*inconclusive* otherwise; claims on closed forms are judged by a stated tolerance. Some "
         f"of {len(every)} claims at this level come out wrong by chance. What digits scale does "
-        "otherwise than the paper stands with each figure in the [gallery](gallery.md).",
+        "otherwise than the paper stands with each figure in the [gallery](gallery.md)."
+        + absent(made),
         "",
         "| paper | claims | hold | do not hold | inconclusive |",
         "| --- | --: | --: | --: | --: |",

@@ -102,7 +102,7 @@ def test_outputs_that_are_not_logits():
         def forward(self, x):
             return self.net(x), 0
 
-    with pytest.raises(UsageError, match="the model returned a tuple: wrap it"):
+    with pytest.raises(UsageError, match="the model returned a tuple: say which tensor"):
         ls.Objective(Pair(), (x, y))
     soft = ls.Objective(nn.Sequential(model, nn.Softmax(1)), (x, y))
     with pytest.warns(UserWarning, match="look like probabilities"):
