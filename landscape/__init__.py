@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     )
     from landscape.objective import Objective
     from landscape.operators import Hessian
+    from landscape.reporting import Comparison, Report, compare, report
     from landscape.results import Estimate, Result, load, load_all, save_all
     from landscape.structured import adapt, embedded
     from landscape.tracking import TRACKED, Measured, Track, Tracker, Tracking
@@ -103,6 +104,11 @@ _WHERE = {
     "trace": "landscape.diagnostics",
     "Axis": "landscape.diagnostics",
     "Hessian": "landscape.operators",
+    # everything that fits into a time budget, and what differs
+    "Comparison": "landscape.reporting",
+    "Report": "landscape.reporting",
+    "compare": "landscape.reporting",
+    "report": "landscape.reporting",
     # results, and their files
     "Estimate": "landscape.results",
     "Cosine": "landscape.diagnostics",
@@ -163,6 +169,7 @@ __all__ = [
     "Axis",
     "Ball",
     "Checkpoint",
+    "Comparison",
     "Connectivity",
     "Cosine",
     "Curve",
@@ -183,6 +190,7 @@ __all__ = [
     "Neurons",
     "Objective",
     "Plan",
+    "Report",
     "Result",
     "SampleCurvature",
     "Smoothness",
@@ -196,6 +204,7 @@ __all__ = [
     "adapt",
     "adversarial_examples",
     "attack",
+    "compare",
     "connect",
     "default_config",
     "density",
@@ -223,6 +232,7 @@ __all__ = [
     "neurons",
     "perturbation_cosine",
     "recorded_difficulty",
+    "report",
     "sample_curvature",
     "save_all",
     "spectrum",

@@ -121,6 +121,24 @@ class Objective:
         other.attack, other.refresh, other._adversarial = attack, refresh, None
         return other
 
+    def with_samples(self, indices: Sequence[int]) -> Objective:
+        """The same function of some of the samples, by their ascending places in the data."""
+        wanted = torch.as_tensor(sorted(indices), device=self.device)
+        total, before, chosen = self.batches.samples, 0, []
+        if not len(wanted) or not 0 <= wanted[0] <= wanted[-1] < total:
+            raise UsageError(f"give at least one place in 0..{total - 1}.")
+        for x, y in self.batches:
+            rows = wanted[(wanted >= before) & (wanted < before + len(x))] - before
+            chosen.append((x[rows], y[rows]))
+            before += len(x)
+        # Batches as large as before, whatever share of each was chosen.
+        size = max(1, -(-total // len(self.batches)))
+        pair = tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
+        other = copy.copy(self)
+        other.batches = Batches(pair, device=self.device, dtype=self.dtype, batch_size=size)
+        other._adversarial = None
+        return other
+
     # -- values -------------------------------------------------------------------------------
 
     def value(self, at: Mapping[str, Tensor] | None = None) -> Value:

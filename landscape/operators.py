@@ -129,7 +129,7 @@ class Operator:
         probe = first.split(_PROBE)[0]
         check_differentiable(probe)
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
-        each = _graph_bytes(probe) // len(probe.x)
+        each = graph_bytes(probe) // len(probe.x)
         self._piece = _split(first, int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each))
         piece_bytes = each * min(self._piece, len(first.x))
         needed = each * self.objective.batches.samples
@@ -232,7 +232,7 @@ def _split(term: Term, most: int) -> int:
     return len(term.x) if bool(together) else most
 
 
-def _graph_bytes(term: Term) -> int:
+def graph_bytes(term: Term) -> int:
     """Bytes that the graph of the gradient holds, θ itself not counted."""
     seen: dict[int, int] = {}
 

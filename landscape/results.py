@@ -31,6 +31,7 @@ SCHEMA_VERSION = 1
 # The modules that define the kinds of result, so that a file can be read before they were used.
 _HOMES = {
     "agreement": "landscape.diagnostics",
+    "comparison": "landscape.reporting",
     "connectivity": "landscape.connectivity",
     "cosine": "landscape.diagnostics",
     "curves": "landscape.papers",
@@ -46,6 +47,7 @@ _HOMES = {
     "lipschitz": "landscape.diagnostics",
     "masking": "landscape.diagnostics",
     "neurons": "landscape.diagnostics",
+    "report": "landscape.reporting",
     "samples": "landscape.diagnostics",
     "sheet": "landscape.papers",
     "smoothness": "landscape.diagnostics",

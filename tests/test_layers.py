@@ -23,7 +23,7 @@ LAYERS = [
     ["diagnostics"],
     ["models", "data", "tracking"],
     ["training"],
-    ["connectivity", "exchange", "callbacks"],
+    ["connectivity", "exchange", "callbacks", "reporting"],
     ["papers"],
     ["cli"],
     ["__main__"],

@@ -21,6 +21,8 @@ COMMANDS = {
     "demo": "landscape.cli.demo",
     "train": "landscape.cli.train",
     "evaluate": "landscape.cli.evaluate",
+    "report": "landscape.cli.report",
+    "compare": "landscape.cli.compare",
     "spectrum": "landscape.cli.spectrum",
     "density": "landscape.cli.density",
     "trace": "landscape.cli.trace",

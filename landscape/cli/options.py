@@ -93,7 +93,24 @@ class Bytes(click.ParamType):
         return size
 
 
+class Seconds(click.ParamType):
+    """A time with its units: 90s, 10m, 1h30m."""
+
+    name = "time"
+    units: ClassVar[dict[str, float]] = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, float):
+            return value
+        parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", value)
+        seconds = sum(float(number) * self.units[unit] for number, unit in parts)
+        if "".join(number + unit for number, unit in parts) != value or not seconds:
+            self.fail(f"'{value}' is not a time: write 90s, 10m or 1h30m.", param, ctx)
+        return seconds
+
+
 NUMBER, NUMBERS, RANGE, GRID, BYTES = Number(), Numbers(), Range(), Grid(), Bytes()
+SECONDS = Seconds()
 
 
 def target(split: str, several: bool = False) -> Callable[[Command], Command]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ class Partial:
 
     interval = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
 
-    def __init__(self, path: Path, *, resume: bool, say: Say) -> None:
+    def __init__(
+        self, path: Path, *, resume: bool, say: Say, read: Callable[[Path], Any] = load
+    ) -> None:
         self.path = path.with_suffix(".partial.h5")
-        self.resume, self.say = resume, say
+        self.resume, self.say, self.read = resume, say, read
         self._last = time.monotonic()
 
     def load(self) -> Any:
@@ -27,17 +30,21 @@ class Partial:
         if not self.resume or not self.path.exists():
             return None
         try:
-            found = load(self.path)
+            found = self.read(self.path)
         except DataError as error:
             self.say.warn(f"{error} Starting over.")
             return None
         self.say.remark(f"going on from {self.path}")
         return found
 
+    def keep(self, result: Any) -> None:
+        """Save now: what took long must not be lost."""
+        result.save(self.path, overwrite=True)
+        self._last = time.monotonic()
+
     def save(self, result: Result) -> None:
         if time.monotonic() - self._last >= self.interval:
-            result.save(self.path, overwrite=True)
-            self._last = time.monotonic()
+            self.keep(result)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -43,6 +43,9 @@ class Evaluation(Result):
     loss: np.ndarray = array("attack", units="nats", label="mean loss")
     loss_standard_error: np.ndarray = array("attack", units="nats")
     correct: np.ndarray = array("attack", "sample")
+    sample_loss: np.ndarray | None = array(
+        "attack", "sample", units="nats", label="loss of every sample", default=None
+    )
     within: np.ndarray = array("attack", label="stays within its ball")
     stage: np.ndarray | None = array("stage", label="members of AutoAttack", default=None)
     stage_correct: np.ndarray | None = array(
@@ -192,33 +195,35 @@ class _Rows:
     ) -> None:
         self._objective, self._record, self._earlier = objective, record, 0.0
         self._beyond = beyond
-        # Loss, its standard error, and who was right.
-        self.found: dict[str, tuple[float, float, np.ndarray]] = {}
+        # The loss of every sample (NaN under AutoAttack), and who was right.
+        self.found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.stages: dict[str, np.ndarray] = {}
         if resume is None:
             return
         record.check_same(resume.provenance)
         self._earlier = resume.provenance.wall_time
-        columns = (resume.loss, resume.loss_standard_error, resume.correct)
-        for name, loss, error, hits in zip(resume.attack, *columns, strict=True):
-            self.found[str(name)] = float(loss), float(error), np.asarray(hits, dtype=bool)
+        if resume.sample_loss is None:
+            raise UsageError(
+                "the partial result is of an earlier version and lacks the losses of the samples: "
+                "pass --no-resume to start over."
+            )
+        columns = (resume.attack, resume.sample_loss, resume.correct)
+        for name, losses, hits in zip(*columns, strict=True):
+            self.found[str(name)] = np.asarray(losses), np.asarray(hits, dtype=bool)
         self.stages = resume.stages()
 
     def add(self, name: str, losses: Tensor | None, hits: np.ndarray) -> None:
-        mean = error = math.nan
-        if losses is not None:
-            mean = float(losses.double().mean())
-            n = len(losses)
-            error = float(losses.double().std()) / math.sqrt(n) if n > 1 else math.inf
-        self.found[name] = mean, error, hits
+        nothing = np.full(len(hits), math.nan)
+        self.found[name] = nothing if losses is None else losses.double().cpu().numpy(), hits
 
     def result(self) -> Evaluation:
-        loss, errors, correct = zip(*self.found.values(), strict=True)
+        losses, correct = (np.stack(rows) for rows in zip(*self.found.values(), strict=True))
         n = self._objective.batches.samples
         counts = [int(hits.sum()) for hits in correct]
         bounds = np.array([wilson(right, n) for right in counts])
         within = np.array([name not in self._beyond for name in self.found])
-        worst = int(_together(np.stack(correct), within).sum())
+        worst = int(_together(correct, within).sum())
+        spread = losses.std(1, ddof=1) if n > 1 else np.full(len(losses), math.inf)
         low, high = wilson(worst, n)
         return Evaluation(
             provenance=self._record.finish(earlier=self._earlier),
@@ -226,9 +231,10 @@ class _Rows:
             accuracy=np.array(counts) / n,
             accuracy_low=bounds[:, 0],
             accuracy_high=bounds[:, 1],
-            loss=np.array(loss),
-            loss_standard_error=np.array(errors),
-            correct=np.stack(correct),
+            loss=losses.mean(1),
+            loss_standard_error=spread / math.sqrt(n),
+            correct=correct,
+            sample_loss=losses,
             within=within,
             stage=np.array(list(self.stages)) if self.stages else None,
             stage_correct=np.stack(list(self.stages.values())) if self.stages else None,
@@ -267,7 +273,7 @@ def _autoattack(
     ``spent`` is told of the passes over the data so far, those of this attack alone; ``keep`` is
     called after every member.
     """
-    robust = rows.found["clean"][2]
+    robust = rows.found["clean"][1]
     x, y = (torch.cat([pair[i].cpu() for pair in objective.batches]) for i in (0, 1))
     base = 0
     for member, limit in attack.members(objective.outputs, x.shape[1:]).items():

@@ -32,7 +32,8 @@ def below_inputs(slopes: Sequence[Any], results: Sequence[Any], labels: Sequence
 def _fill(panels: Any, results: Sequence[Any], labels: Sequence[str]) -> None:
     draw_alignment(results, labels, ax=panels[0])
     for ax, name in zip(panels[1:], ("gap", "lipschitz"), strict=True):
-        inputs.draw_distribution(results, name, labels, ax=ax)
+        # The names stand in the first panel alone: the panels are narrower than three legends.
+        inputs.draw_distribution(results, name, labels if len(results) == 1 else (), ax=ax)
     for ax in panels[1:]:
         ax.set_ylabel("")
         ax.set_xlabel(ax.get_xlabel().replace(" (", "\n(", 1))  # the panels are narrow

@@ -32,13 +32,38 @@ def save_page(
 ) -> Path:
     """Write the page of one or several planes. Needs plotly, the extra ``html``."""
     check_page(path, overwrite=overwrite)
+    from plotly import offline
+
+    figure = rotating(surfaces, labels)
+    body = offline.plot(figure, output_type="div", include_plotlyjs=False)
+    record = surfaces[0].provenance
+    title = ", ".join(labels) or "surface"
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}: loss surface</title>"
+        "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;"
+        "color:#222}</style>"
+        f"<script>{offline.get_plotlyjs()}</script></head><body>"
+        f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
+        f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
+        f"landscape {html.escape(record.versions['landscape'])}, {html.escape(record.created)}.</p>"
+        "</body></html>\n"
+    )
+    return write_atomic(path, page.encode(), overwrite=overwrite)
+
+
+def rotating(surfaces: Sequence[Any], labels: Sequence[str], norm: Any = None) -> Any:
+    """plotly's figure of one or several planes. Needs plotly, the extra ``html``.
+
+    ``norm``: the scale, by default that of these surfaces.
+    """
     from matplotlib.colors import LogNorm
-    from plotly import graph_objects, offline
+    from plotly import graph_objects
     from plotly.subplots import make_subplots
 
     if any(len(s.y) < 2 or s.draws for s in surfaces):
         raise UsageError("a page to rotate needs surfaces of two dimensions: --grid 41x41.")
-    norm = scale(surfaces)
+    norm = norm or scale(surfaces)
     log = isinstance(norm, LogNorm)
     low, high = (np.log10(norm.vmin), np.log10(norm.vmax)) if log else (norm.vmin, norm.vmax)
     n = len(surfaces)
@@ -46,7 +71,7 @@ def save_page(
         1,
         n,
         specs=[[{"type": "surface"}] * n],
-        subplot_titles=list(labels),
+        subplot_titles=[html.escape(label) for label in labels],  # plotly reads tags
         horizontal_spacing=0.02,
     )
     ticks = np.linspace(low, high, 6)
@@ -93,21 +118,7 @@ def save_page(
         camera_eye={"x": 1.5, "y": 1.5, "z": 1.0},  # so that tick labels are not cut off
     )
     figure.update_layout(height=650, margin={"l": 0, "r": 0, "t": 40, "b": 0})
-    body = offline.plot(figure, output_type="div", include_plotlyjs=False)
-    record = surfaces[0].provenance
-    title = ", ".join(labels) or "surface"
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}: loss surface</title>"
-        "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;"
-        "color:#222}</style>"
-        f"<script>{offline.get_plotlyjs()}</script></head><body>"
-        f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
-        f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
-        f"landscape {html.escape(record.versions['landscape'])}, {html.escape(record.created)}.</p>"
-        "</body></html>\n"
-    )
-    return write_atomic(path, page.encode(), overwrite=overwrite)
+    return figure
 
 
 def _hover(surface: Any) -> np.ndarray:
