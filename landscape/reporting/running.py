@@ -169,6 +169,9 @@ class _Run:
         self.subjects, self.record, self.seed, self.memory = about_all, record, seed, memory
         self.budget, self._began, self._before = budget, time.perf_counter(), 0.0
         self.results: dict[str, dict[str, Result]] = {}
+        # Of this run's own plan; an earlier one's is followed as it was left.
+        self.levels: dict[str, list[float]] = {}
+        self.level: dict[str, int] = {}
         if earlier is None:
             return
         old = earlier.summary
@@ -177,7 +180,6 @@ class _Run:
         self.keys = [str(key) for key in old.section]
         self.settings = {key: old.settings_of(key) for key in self.keys}
         self.planned = dict(zip(self.keys, map(float, old.planned_seconds), strict=True))
-        self.levels: dict[str, list[float]] = {}
         self.state, self.reason, self.seconds = (
             np.array(part, copy=True, dtype=kind)
             for part, kind in ((old.state, object), (old.reason, object), (old.seconds, float))
@@ -202,7 +204,7 @@ class _Run:
                 ]
             ),
         )
-        self.levels, ruled_out = {}, {}
+        ruled_out = {}
         for key, section in chosen.items():
             found = [costs(section, s, paces[s.name], s.attack) for s in self.subjects]
             self.levels[key] = [sum(level) for level in zip(*(f[0] for f in found), strict=True)]
@@ -215,7 +217,6 @@ class _Run:
         shape = (len(self.subjects), len(self.keys))
         self.state, self.reason = np.full(shape, WAITING, object), np.full(shape, "", object)
         self.seconds, self.planned, self.settings = np.zeros(shape), {}, {}
-        self.level: dict[str, int] = {}
         for k, choice in enumerate(self.choices):
             self.planned[choice.section] = choice.seconds
             if choice.level is None:
