@@ -19,7 +19,7 @@ from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
 from landscape.params import Params
 from landscape.random import Streams
-from landscape.structured import Bundle
+from landscape.structured import Bundle, joined
 
 T = TypeVar("T")
 
@@ -131,11 +131,13 @@ class Objective:
             rows = wanted[(wanted >= before) & (wanted < before + len(x))] - before
             chosen.append((x[rows], y[rows]))
             before += len(x)
+        x, y = (joined(parts) for parts in zip(*chosen, strict=True))
         # Batches as large as before, whatever share of each was chosen.
         size = max(1, -(-total // len(self.batches)))
-        pair = tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
+        pieces = zip(x.split(size), y.split(size), strict=True)
+        data = [(part.raw if isinstance(part, Bundle) else part, target) for part, target in pieces]
         other = copy.copy(self)
-        other.batches = Batches(pair, device=self.device, dtype=self.dtype, batch_size=size)
+        other.batches = Batches(data, device=self.device, dtype=self.dtype)
         other._adversarial = None
         return other
 

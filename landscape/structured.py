@@ -79,6 +79,11 @@ class Bundle:
     def __getitem__(self, rows: Any) -> Bundle:
         return self._of([t[rows] for t in self.entries.values()])
 
+    @property
+    def raw(self) -> Any:
+        """As the data gave it: tensors by name, or a tuple."""
+        return self.entries if self.named else tuple(self.entries.values())
+
     def clone(self) -> Bundle:
         return self._of([t.clone() for t in self.entries.values()])
 
@@ -266,6 +271,14 @@ def pair(item: Any, index: int) -> tuple[Any, Tensor]:
             "the first axis must be the sample in both."
         )
     return x, y
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Batches of inputs as one: tensors, or Bundles of the same entries."""
+    if torch.is_tensor(parts[0]):
+        return torch.cat(list(parts))
+    entries = [[part.entries[name] for part in parts] for name in parts[0].entries]
+    return parts[0]._of([torch.cat(tensors) for tensors in entries])
 
 
 def output_tensor(output: Any) -> Tensor:

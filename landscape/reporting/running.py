@@ -16,7 +16,6 @@ from landscape.errors import UsageError, unknown
 from landscape.objective import Objective
 from landscape.operators import MEMORY
 from landscape.provenance import Record
-from landscape.reporting.costs import Pace, measure_pace, memory_needed
 from landscape.reporting.document import (
     DONE,
     FAILED,
@@ -27,9 +26,10 @@ from landscape.reporting.document import (
     columns,
     compared,
 )
-from landscape.reporting.planning import Choice, duration, fitting, plan
-from landscape.reporting.sections import SECTIONS, Section
-from landscape.reporting.subjects import Subject, shortened, subjects
+from landscape.reporting.estimating import estimate
+from landscape.reporting.planning import Choice, duration, fitting
+from landscape.reporting.sections import SECTIONS, Section, headlines
+from landscape.reporting.subjects import Subject, subjects
 from landscape.results import Result
 
 Says = Callable[[str], None]
@@ -132,28 +132,6 @@ def _chosen(sections: Sequence[str] | None) -> dict[str, Section]:
     return {key: s for key, s in SECTIONS.items() if sections is None or key in sections}
 
 
-def costs(
-    section: Section, subject: Subject, pace: Pace, attack: Attack | None
-) -> tuple[list[float], str]:
-    """Estimated seconds of every level for one network, and why none of them will do, if so."""
-    if section.attacked and attack is None:
-        return [math.inf], "needs an attack with a radius: add --attack and --eps"
-    if refusal := section.refuses(pace):
-        return [math.inf], refusal
-    found = []
-    data = subject.held_out if section.held_out else subject.objective
-    for settings in section.levels:
-        steps = 0
-        if attack is not None:
-            short = shortened(attack, settings.get("attack_steps"))
-            steps = short.steps * short.restarts * max(1, len(short.targets))
-        examples = min(settings.get("examples") or math.inf, data.batches.samples)
-        found.append(pace.seconds(section.work(settings, pace, steps), int(examples)))
-    if pace.why and math.isinf(min(found)):
-        return found, pace.why
-    return found, ""
-
-
 class _Run:
     """A report in the making."""
 
@@ -190,30 +168,10 @@ class _Run:
     def start(self, chosen: Mapping[str, Section]) -> None:
         """Time a pass, and plan."""
         self.keys = list(chosen)
-        paces = {s.name: measure_pace(s.objective, s.attack, memory=self.memory)
-                 for s in self.subjects}  # fmt: skip
-        self.memory_needed = max(
-            memory_needed(s.objective, memory=self.memory) for s in self.subjects
-        )
-        self.paces = (
-            np.array([p.forward.seconds(p.batch, p.batch) / p.batch for p in paces.values()]),
-            np.array(
-                [
-                    p.product.seconds(p.batch, p.batch) / p.batch if p.product else math.nan
-                    for p in paces.values()
-                ]
-            ),
-        )
-        ruled_out = {}
-        for key, section in chosen.items():
-            found = [costs(section, s, paces[s.name], s.attack) for s in self.subjects]
-            self.levels[key] = [sum(level) for level in zip(*(f[0] for f in found), strict=True)]
-            ruled_out[key] = next((f[1] for f in found if f[1]), "")
-        possible = {key: c for key, c in self.levels.items() if not ruled_out[key]}
-        taken = {c.section: c for c in plan(possible, self.budget)}
-        self.choices = [
-            taken.get(key, Choice(key, None, reason=ruled_out[key])) for key in self.keys
-        ]
+        estimates = estimate(self.subjects, chosen, memory=self.memory)
+        self.levels, self.memory_needed = estimates.seconds, estimates.memory
+        self.paces = estimates.forward, estimates.product
+        self.choices = estimates.choices(self.budget)
         shape = (len(self.subjects), len(self.keys))
         self.state, self.reason = np.full(shape, WAITING, object), np.full(shape, "", object)
         self.seconds, self.planned, self.settings = np.zeros(shape), {}, {}
@@ -258,7 +216,7 @@ class _Run:
 
             try:
                 result = section.run(subject, settings, self.seed, report)
-                section_numbers_are_made(key, result)
+                headlines(key, result)  # or it would break the report as a whole
             except UsageError as error:  # a diagnostic that does not apply to this network
                 self.state[i, k], self.reason[i, k] = SKIPPED, _line(error)
             except Exception as error:
@@ -322,13 +280,6 @@ class _Run:
             product_seconds=self.paces[1],
             **columns(numbers),
         )
-
-
-def section_numbers_are_made(key: str, result: Result) -> None:
-    """A result without its numbers counts as failed, rather than breaking the whole report."""
-    from landscape.reporting.sections import headlines
-
-    headlines(key, result)
 
 
 def _line(error: Exception) -> str:
