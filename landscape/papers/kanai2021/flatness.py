@@ -67,7 +67,7 @@ def _not_always_flatter(found: Found) -> Verdict:
         claims.greater(
             _rises(found, split, sgd),
             _rises(found, split, entropy),
-            f"rise of the {split} loss within |α| ≤ ½ (nats)",
+            f"rise of the {split} loss for α within ±½ (nats)",
             names=(sgd, entropy),
         )
         for split in _SPLITS

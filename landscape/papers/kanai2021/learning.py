@@ -155,6 +155,7 @@ def _draw6(found: Found) -> Any:
         for k, (name, label) in enumerate(shown.items()):
             _curve(ax, found, k, name, column, _epochs, label)
         ax.set(xlabel="epoch", ylabel=f"{split} robust accuracy (%)")
+        ax.locator_params(axis="x", integer=True)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 

@@ -33,7 +33,8 @@ TRADES = {
 _SMALL = {"epochs": 20, "lr": 0.1}
 ANALOGUE = (
     "LeNet on digits, ε = 0.1, 20 epochs; AWP and EntropySGD begin after 5 of them, and walks are "
-    "of L = 5 updates (20 would be an epoch)."
+    "of L = 5 updates (20 would be an epoch). That is 60 steps of EntropySGD where the paper has "
+    "thousands, so that claims of its accuracy are about the very beginning of training."
 )
 
 

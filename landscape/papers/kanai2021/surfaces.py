@@ -177,7 +177,7 @@ def _same_optimum(found: Found) -> Verdict:
 def _second_zero(found: Found) -> Verdict:
     def away(norm: str) -> Verdict:
         values = [abs(_lowest(s, f"{norm}, loss")[1]) for s in found.under("draws").values()]
-        verdict = within(values, f"|θ₂| of the lowest point, {norm}", -0.1, 0.1)
+        verdict = within(values, f"distance of the lowest point from θ₂ = 0, {norm}", -0.1, 0.1)
         return Verdict(verdict.outcome, verdict.numbers, verdict.effect, verdict.samples, "draws")
 
     return claims.all_of([away("l2"), away("linf")])
