@@ -5,13 +5,14 @@ Networks, rows and numbers; what is claimed about them is in ``benchmark_claims`
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from landscape.diagnostics import Inputs, inputs
-from landscape.papers.drawing import over_seeds
+from landscape.papers.drawing import over_seeds, typeset
 from landscape.papers.figures import Found
 from landscape.papers.kinds import Curves, Sheet, curves, sheet
 from landscape.papers.li2023.along import input_gradient
@@ -132,8 +133,23 @@ def table_of(found: Found, labels: Any = label, columns: Sequence[str] = COLUMNS
         rows[labels(method)] = cells
     units = [UNITS[COLUMNS.index(column)] for column in columns]
     if strong:
-        columns, units = [*columns, "AutoAttack end"], [*units, "%"]
+        columns, units = [*columns, "AA end"], [*units, "%"]
     return sheet(rows, columns, units, "standard deviation over seeds")
+
+
+def picture(content: Sheet) -> Any:
+    """The table as a picture: rows of a base under it, and no more digits than there is room for.
+
+    Percentages to one decimal, IG and HS to two; the file has all of them.
+    """
+    decimals = np.array([1 if units == "%" else 2 for units in content.units])
+    value, error = (
+        np.array([[round(v, d) + 0.0 for v, d in zip(row, decimals, strict=True)] for row in rows])
+        for rows in (content.value.tolist(), content.error.tolist())
+    )
+    names = [str(n) for n in content.row]
+    short = [f"+ {n.partition(' + ')[2]}" if " + " in n.lstrip("+ ") else n for n in names]
+    return typeset(dataclasses.replace(content, row=np.array(short), value=value, error=error))
 
 
 # -- the plan -------------------------------------------------------------------------------------
@@ -151,7 +167,7 @@ def plan(scale: Scale) -> Mapping[str, Work]:
             for method in (base, f"{base}+advlc"):
                 works[f"autoattack/{method}"] = measure(
                     accuracy,
-                    trained(scale, method, 0, PREACT),
+                    trained(scale, method, scale.seeds(3)[0], PREACT),
                     attacks=("pgd-20",),
                     autoattack=True,
                     which="final",

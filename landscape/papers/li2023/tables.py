@@ -7,9 +7,16 @@ from typing import Any
 
 from landscape.papers import claims
 from landscape.papers.claims import Claim, Verdict
-from landscape.papers.drawing import typeset
 from landscape.papers.figures import Figure, Found
-from landscape.papers.li2023.benchmark import COLUMNS, mean, numbers, row_names, table_of, works_of
+from landscape.papers.li2023.benchmark import (
+    COLUMNS,
+    mean,
+    numbers,
+    picture,
+    row_names,
+    table_of,
+    works_of,
+)
 from landscape.papers.li2023.overfitting import ANALOGUE
 from landscape.papers.li2023.setting import PREACT, TINY, trained
 from landscape.papers.scale import Scale
@@ -72,7 +79,7 @@ TABLE2 = Figure(
     "li2023/table2",
     "AdvLC on another data set",
     plan=_plan2,
-    draw=lambda found: typeset(_table2(found)),
+    draw=lambda found: picture(_table2(found)),
     table=_table2,
     claims=(
         Claim("AdvLC makes PGD-10 training more robust.", "§5.4, Table 2", _improves),
@@ -189,7 +196,7 @@ TABLE3 = Figure(
     "li2023/table3",
     "AdvLC with other distances between clean and adversarial outputs",
     plan=_plan3,
-    draw=lambda found: typeset(_table3(found)),
+    draw=lambda found: picture(_table3(found)),
     table=_table3,
     claims=(
         Claim(
