@@ -169,3 +169,13 @@ def by_method(found: Mapping[str, Any], prefix: str) -> dict[str, list[Any]]:
         if first == prefix:
             groups.setdefault(rest.partition("/")[0], []).append(value)
     return groups
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, over the points that both have; NaN where there are fewer than 3, or no order."""
+    from scipy import stats
+
+    there = np.isfinite(x) & np.isfinite(y)
+    if there.sum() < 3 or np.ptp(x[there]) == 0 or np.ptp(y[there]) == 0:
+        return float("nan")
+    return float(stats.spearmanr(x[there], y[there]).statistic)

@@ -298,8 +298,8 @@ TABLE1 = Figure(
         Claim("What AdvLC adds to the cost is trivial (a fifth).", "§5.3, Table 1", _trivial),
     ),
     analogue=f"{ANALOGUE} Robust accuracy is under PGD-20 on 300 test images, for four networks of "
-    "the first seed also under AutoAttack on 100 (AA). Strengths are the paper's (a tenth of it for "
-    "IGR), those of squared gradients in proportion to the ball; that of AdvLC rises along the "
+    "the first seed also under AutoAttack on 100 (AA). Strengths are the paper's (a tenth of it "
+    "for IGR), those of squared gradients in proportion to the ball; that of AdvLC rises along the "
     "run, as on TinyImageNet; Consistency alone is trained on shifted images, since its two views "
     "must differ. The best checkpoint is of the highest PGD-5 accuracy on validation images, which "
     "the paper took from its test set.",

@@ -18,6 +18,7 @@ from landscape.papers.li2023.along import (
     inputs_along,
     kept,
     objectives,
+    rank_correlation,
 )
 from landscape.papers.li2023.overfitting import ANALOGUE, DISK, band
 from landscape.papers.li2023.setting import trained
@@ -126,13 +127,11 @@ def _curves_up(found: Found) -> Verdict:
 
 def _follows(found: Found) -> Verdict:
     """Rank correlation over epochs of effectiveness and HS is negative, seed by seed."""
-    from scipy import stats
-
     inputs, own = by_method(found, "inputs"), by_method(found, "effectiveness")
     verdicts = []
     for scheme in _ROBUST:
         rho = [
-            -float(stats.spearmanr(_past_start(a, "train/HS"), _past_start(b, "own")).statistic)
+            -rank_correlation(_past_start(a, "train/HS"), _past_start(b, "own"))
             for a, b in zip(inputs[scheme], own[scheme], strict=True)
         ]
         what = f"minus the rank correlation of effectiveness and HS ({SCHEMES[scheme]})"

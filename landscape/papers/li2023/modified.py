@@ -12,7 +12,7 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import line, over_seeds, panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves
-from landscape.papers.li2023.along import by_method
+from landscape.papers.li2023.along import by_method, rank_correlation
 from landscape.papers.li2023.overfitting import ANALOGUE, DISK
 from landscape.papers.li2023.setting import trained
 from landscape.papers.li2023.weakened import randomly_modified, trained_on_weakened
@@ -93,14 +93,7 @@ def _draw(found: Found) -> Any:
 
 
 def _minus_rank(one: Curves, a: str, b: str) -> float:
-    """Minus Spearman's correlation of two curves, over the points that both have."""
-    from scipy import stats
-
-    x, y = one.of(a), one.of(b)
-    there = np.isfinite(x) & np.isfinite(y)
-    if there.sum() < 3 or np.ptp(x[there]) == 0 or np.ptp(y[there]) == 0:
-        return float("nan")
-    return -float(stats.spearmanr(x[there], y[there]).statistic)
+    return -rank_correlation(one.of(a), one.of(b))
 
 
 def _examples(found: Found) -> Verdict:

@@ -13,7 +13,12 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import line, over_seeds, panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
-from landscape.papers.li2023.along import SPLITS, by_method, curvature_along
+from landscape.papers.li2023.along import (
+    SPLITS,
+    by_method,
+    curvature_along,
+    rank_correlation,
+)
 from landscape.papers.li2023.overfitting import ANALOGUE, DISK, NAMES
 from landscape.papers.li2023.setting import trained
 from landscape.papers.scale import Scale
@@ -194,13 +199,10 @@ def _draw2(found: Found) -> Any:
 
 def _aligned(found: Found, name: str, sign: int) -> Verdict:
     """Rank correlation over epochs, seed by seed."""
-    from scipy import stats
-
     rho = []
     for one in by_method(found, "curvature")["pgd"]:
         late = one.x > 0
-        found_rho = stats.spearmanr(one.of("HS")[late], one.of(name)[late]).statistic
-        rho.append(sign * float(found_rho))
+        rho.append(sign * rank_correlation(one.of("HS")[late], one.of(name)[late]))
     words = "minus the rank" if sign < 0 else "rank"
     return claims.positive(rho, f"{words} correlation over epochs of HS and {name}")
 
