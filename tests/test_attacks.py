@@ -564,7 +564,7 @@ def test_odd_models(name):
     x, y = samples(30)
     net = random_net(1)
     attack = few(name)
-    with pytest.raises(UsageError, match="the model returned a tuple: say which tensor"):
+    with pytest.raises(UsageError, match="the model returned a tuple: wrap it"):
         attack.perturb(lambda v: (net(v), 0), x, y, streams=Streams(0))
     with pytest.warns(UserWarning, match="look like probabilities.*Leave out its softmax"):
         attack.perturb(lambda v: net(v).softmax(1), x, y, streams=Streams(0))

@@ -553,3 +553,15 @@ def test_seeds_make_a_run_each_and_their_scatter(tmp_path, capsys):
     assert [r["metrics"]["val_accuracy"] for r in runs] == accuracies
     assert run([*command, "--seeds", "1,1"]) == 2
     assert "'1,1' are no seeds: write 0,1,2, each once" in capsys.readouterr().err
+
+
+def test_no_command_has_an_option_twice() -> None:
+    """Shared groups of options may hold one that a command has already: the last one wins."""
+    import importlib
+
+    from landscape.cli import COMMANDS
+
+    for name, module in COMMANDS.items():
+        parameters = getattr(importlib.import_module(module), name).params
+        for names in ([p.name for p in parameters], [o for p in parameters for o in p.opts]):
+            assert len({*names}) == len(names), f"{name}: {sorted(names)}"

@@ -11,7 +11,7 @@ _TRAINING = ("order", "chain", "epochs", "lr", "weight_decay", "train_batch_size
 
 
 @click.command()
-@options.target(split="test", several=True)
+@options.target(split="test", several=True, function=False)
 @click.option("--order", type=click.IntRange(1), help="n: the curve has n−1 points to train.  [2]")
 @click.option(
     "--chain/--bezier", default=None, help="A polygonal chain of n pieces, or a Bezier curve."

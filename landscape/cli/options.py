@@ -113,19 +113,17 @@ NUMBER, NUMBERS, RANGE, GRID, BYTES = Number(), Numbers(), Range(), Grid(), Byte
 SECONDS = Seconds()
 
 
-def target(split: str, several: bool = False) -> Callable[[Command], Command]:
-    """The checkpoint, or several to compare, and how to build model and data around it."""
-    argument = (
-        click.argument("checkpoints", nargs=-1, required=True, type=click.Path())
-        if several
-        else click.argument("checkpoint", type=click.Path())
-    )
-    return _all(
-        argument,
-        click.option("--model", help="Architecture, if the file does not say: see `models`."),
-        click.option("--data", help="Data set, if not the training's: see `data`."),
+def target(
+    split: str, several: bool = False, function: bool = True
+) -> Callable[[Command], Command]:
+    """The checkpoint, or several to compare, and how to build model and data around it.
+
+    ``function``: also which function of which parameters is studied, --loss and --params.
+    """
+    studied = (
         click.option(
             "--loss",
+            "loss_function",
             default="cross-entropy",
             show_default=True,
             help="cross-entropy, mse, or package.module:function, one value per sample.",
@@ -135,6 +133,17 @@ def target(split: str, several: bool = False) -> Callable[[Command], Command]:
             metavar="PATTERN,...",
             help="Only the parameters of these names: 'layer4.*'.",
         ),
+    )
+    argument = (
+        click.argument("checkpoints", nargs=-1, required=True, type=click.Path())
+        if several
+        else click.argument("checkpoint", type=click.Path())
+    )
+    return _all(
+        argument,
+        click.option("--model", help="Architecture, if the file does not say: see `models`."),
+        click.option("--data", help="Data set, if not the training's: see `data`."),
+        *(studied if function else ()),
         click.option(
             "--data-option",
             "data_options",

@@ -45,7 +45,7 @@ class Target:
         if options.get("subset"):
             self.data = Subset.parse(options["subset"]).of(self.data)
         self.data_name = data_name
-        self.loss = losses.named(options.get("loss") or "cross-entropy")
+        self.loss = losses.named(options.get("loss_function", "cross-entropy"))
         self.spec = _model_spec(self.checkpoint, self.data, options)
         model = self.spec.build(seed=0)
         if found is not None:
