@@ -593,6 +593,10 @@ def test_accuracy_and_measure_types(warm: Cache) -> None:
     assert isinstance(trained, Trained)
     found = accuracy(trained, attacks=["fgsm"], n=50)
     assert list(found.attack) == ["clean", "fgsm"]
+    kept = trained.metrics()
+    assert kept == dict(trained.checkpoint().metrics)
+    kept.clear()
+    assert trained.metrics() == dict(trained.checkpoint().metrics)
     assert isinstance(measure(losses), Measure)
 
 

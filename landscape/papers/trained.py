@@ -30,6 +30,7 @@ class Trained:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.run, self.folder = run, folder
+        self._metrics: dict[str, dict[str, float]] = {}
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -69,7 +70,9 @@ class Trained:
 
     def metrics(self, which: str = "best") -> dict[str, float]:
         """Accuracies of a saved checkpoint: ``test_accuracy``, ``test_robust_accuracy``, ..."""
-        return dict(self.checkpoint(which).metrics)
+        if which not in self._metrics:  # tables and claims ask for the same ones many times
+            self._metrics[which] = dict(self.checkpoint(which).metrics)
+        return dict(self._metrics[which])
 
     def model(self, which: str | int = "best") -> nn.Module:
         """The network in eval mode, on the configuration's device."""

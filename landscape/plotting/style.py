@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def _plain_numbers(axis: Any, low: float, high: float) -> None:
     major, minor = axis.get_major_ticks(1)[0], axis.get_minor_ticks(1)[0]
     shorter = major.get_tick_padding() - minor.get_tick_padding()
     axis.set_tick_params(which="minor", pad=major.get_pad() + shorter)
+
+
+# It warns about the dates inside matplotlib's own fonts, whenever a PDF has a formula.
+logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 
 def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
