@@ -38,6 +38,10 @@ class OutputError(LandscapeError, OSError):
     """A result can't be written: it exists, the folder is read-only, the disk is full."""
 
 
+class ProcessError(LandscapeError, RuntimeError):
+    """Another process of the same measurement has ended."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that isn't in a table, with the nearest name that is.
 

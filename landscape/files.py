@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from landscape import parallel
 from landscape.errors import OutputError
 
 
@@ -17,6 +18,8 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> Path:
     be created or written.
     """
     path = Path(path)
+    if not parallel.group().first:
+        return path
     try:
         folder, exists = path.is_dir(), path.exists()
     except OSError as error:  # a name that is too long, a folder that may not be searched
@@ -45,6 +48,8 @@ def write_atomic(path: str | Path, content: bytes | memoryview, *, overwrite: bo
     and an existing ``path`` keeps its old content.
     """
     path = Path(path)
+    if not parallel.group().first:  # what all processes know is written by one
+        return path
     check_writable(path, overwrite=overwrite)
     temporary = None
     try:

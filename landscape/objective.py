@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from landscape import functional
+from landscape import functional, parallel
 from landscape import params as P
 from landscape.attacks import Attack
 from landscape.batches import Batch, Batches
@@ -107,6 +107,7 @@ class Objective:
                 f"the model is in {str(self.dtype).removeprefix('torch.')}, whose rounding errors "
                 "drown derivatives: write model.float(), or model.double()."
             )
+        self._group = parallel.Group()
         with untouched(model):
             self.batches = Batches(
                 data, device=self.device, dtype=self.dtype, batch_size=batch_size
@@ -120,6 +121,36 @@ class Objective:
         other = copy.copy(self)
         other.attack, other.refresh, other._adversarial = attack, refresh, None
         return other
+
+    def shared(self) -> Objective:
+        """The same function, its samples divided among the processes of ``landscape.parallel``.
+
+        Every process then calls the same methods: values, gradients and products are those of all
+        samples, ``terms`` are of this process's. Outside a group it is the objective itself.
+        """
+        group = parallel.group()
+        if group.size == self._group.size:
+            return self
+        if self.batches.samples < group.size:
+            raise UsageError(
+                f"{self.batches.samples} samples can't be divided among {group.size} processes: "
+                "start fewer, or take more samples."
+            )
+        other = copy.copy(self)
+        other._group, other._adversarial = group, None
+        other._check_divisible()
+        return other
+
+    @property
+    def own_samples(self) -> int:
+        """How many samples this process works on."""
+        start, end = self._group.share(self.batches.samples)
+        return end - start
+
+    @property
+    def own_batch(self) -> int:
+        """The number of the first batch that it works on."""
+        return next(i for i, (_, _, mine) in enumerate(self._divided()) if mine.start < mine.stop)
 
     def with_samples(self, indices: Sequence[int]) -> Objective:
         """The same function of some of the samples, by their ascending places in the data."""
@@ -159,7 +190,8 @@ class Objective:
 
         self._pass(at, add)
         n = self.batches.samples
-        return Value(float(loss) / n, int(correct) / n if classifies else None, n)
+        sums = self.sum(torch.stack([loss, correct.double()]))
+        return Value(float(sums[0]) / n, int(sums[1]) / n if classifies else None, n)
 
     def per_sample(self, at: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """Loss (N,) and correctness (N,) of every sample, in the order of the data."""
@@ -179,7 +211,9 @@ class Objective:
                 hits.append(correct)
 
         self._pass(at, collect)
-        return torch.cat(losses), torch.cat(hits) if hits else None
+        n = self.batches.samples
+        found = self._group.join(torch.cat(losses), n)
+        return found, self._group.join(torch.cat(hits), n) if hits else None
 
     def call(self, body: Callable[[functional.Forward], T]) -> T:
         """``body(f)`` with f the network as a function of its input, its parameters detached.
@@ -198,7 +232,7 @@ class Objective:
         for term in self.terms(at):
             for name, g in zip(total, term.gradient()[0], strict=True):
                 total[name] += g
-        return total
+        return self._over_all(total)
 
     def hvp(self, vector: Mapping[str, Tensor], at: Mapping[str, Tensor] | None = None) -> Params:
         """∇²_θ L · vector, by differentiating twice; ``operators.Hessian`` is faster for many.
@@ -206,12 +240,19 @@ class Objective:
         Raises ``NumericalError`` naming the batch if the product isn't finite.
         """
         total = P.zeros_like(self.params)
-        for index, term in enumerate(self.terms(at)):
+        for index, term in enumerate(self.terms(at), self.own_batch):
             product = term.hessian()({name: vector[name] for name in total})
             check_product(P.flatten(product), index)
             for name, share in product.items():
                 total[name] += share
-        return total
+        return self._over_all(total)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """What the processes that share the samples have found, added up; in place."""
+        return self._group.sum(values)
+
+    def _over_all(self, total: Params) -> Params:
+        return P.unflatten(self.sum(P.flatten(total)), total) if self._group.size > 1 else total
 
     def terms(self, at: Mapping[str, Tensor] | None = None) -> Iterator[Term]:
         """L as a sum over the batches, each a function of θ with its perturbations held.
@@ -296,7 +337,7 @@ class Objective:
 
     def _inputs(self, forward: functional.Forward, centre: Params) -> Iterator[Batch]:
         if self.attack is None:
-            yield from self.batches
+            yield from self._own()
         elif self.refresh == "each":
             yield from self._attacked(forward)
         else:
@@ -308,7 +349,7 @@ class Objective:
         if versions != self._versions:  # the model was trained on: its examples are out of date
             self._adversarial, self._versions = None, versions
         if self._adversarial is not None:
-            for (_, y), x in zip(self.batches, self._adversarial, strict=True):
+            for (_, y), x in zip(self._own(), self._adversarial, strict=True):
                 yield x, y
             return
         made = []
@@ -321,17 +362,65 @@ class Objective:
     def _attacked(self, forward: functional.Forward) -> Iterator[Batch]:
         assert self.attack is not None
         streams = Streams(self.seed, "attack")
+        for batch, y, mine in self._divided():
+            if isinstance(batch, Bundle):
+                name = batch.continuous
+                inputs = batch.entries[name]
+            else:
+                inputs = batch
+            # What others' samples draw, so that random starts don't depend on who makes them.
+            self.attack.skip(inputs[: mine.start], streams, self.outputs)
+            x, y = batch[mine], y[mine]
+            if len(y):
+                yield self._perturbed(forward, x, y, streams), y
+            self.attack.skip(inputs[mine.stop :], streams, self.outputs)
+
+    def _perturbed(
+        self, forward: functional.Forward, x: Tensor | Bundle, y: Tensor, streams: Streams
+    ) -> Any:
+        assert self.attack is not None
+        if not isinstance(x, Bundle):
+            return self.attack.perturb(forward, x, y, streams=streams, loss=self._loss)
+        name = x.continuous
+
+        def within(part: Tensor) -> Tensor:
+            return forward(x.replaced(name, part))  # type: ignore[arg-type]
+
+        part = self.attack.perturb(within, x.entries[name], y, streams=streams, loss=self._loss)
+        return x.replaced(name, part)
+
+    def _divided(self) -> Iterator[tuple[Any, Tensor, slice]]:
+        """All batches, each with the rows that are this process's."""
+        start, end = self._group.share(self.batches.samples)
         for x, y in self.batches:
-            if not isinstance(x, Bundle):
-                yield self.attack.perturb(forward, x, y, streams=streams, loss=self._loss), y
-                continue
-            name = x.continuous
+            low, high = (min(max(place, 0), len(y)) for place in (start, end))
+            yield x, y, slice(low, high)
+            start, end = start - len(y), end - len(y)
 
-            def within(part: Tensor, whole: Bundle = x, name: str | int = name) -> Tensor:
-                return forward(whole.replaced(name, part))
+    def _own(self) -> Iterator[Batch]:
+        """This process's samples, in batches; all, if it is alone."""
+        if self._group.size == 1:
+            yield from self.batches
+            return
+        for x, y, mine in self._divided():
+            if mine.start < mine.stop:
+                yield x[mine], y[mine]
 
-            part = self.attack.perturb(within, x.entries[name], y, streams=streams, loss=self._loss)
-            yield x.replaced(name, part), y
+    def _check_divisible(self) -> None:
+        """Refuse a model whose outputs for a sample depend on which others are in its batch."""
+        x, _ = next(iter(self.batches))
+        if len(x) < 2:
+            return
+        with untouched(self.model), torch.no_grad():
+            forward = functional.at(self.model, self._normalised(self._full(None)))
+            whole = forward(x)
+            parts = torch.cat([forward(part) for part in (x[: len(x) // 2], x[len(x) // 2 :])])
+        allowed = torch.finfo(whole.dtype).eps ** 0.5 * max(1.0, float(whole.abs().max()))
+        if not bool(((whole - parts).abs() <= allowed).all()) and bool(whole.isfinite().all()):
+            raise UsageError(
+                "the model's output for a sample depends on the others in its batch, so samples "
+                "can't be divided among processes: measure in one."
+            )
 
     def _check_model(self) -> None:
         """One batch through the model: outputs, targets and loss are what is expected."""

@@ -97,14 +97,15 @@ class Operator:
                 share = P.flatten(product(tangent)).detach()
                 check_product(share, batch)
                 total += share
-        return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
+        together = torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
+        return self.objective.sum(together)
 
     def gradient(self) -> Tensor:
         """∇L (n,), made from the same pieces of the data."""
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         for _, term in self._terms():
             total += P.flatten(dict(zip(term.names, term.gradient()[0], strict=True)))
-        return total
+        return self.objective.sum(total)
 
     def _build(self, way: str, term: Term) -> Product:
         """The product of one piece's share of the matrix."""
@@ -112,13 +113,13 @@ class Operator:
 
     def _terms(self) -> Iterator[tuple[int, Term]]:
         """The pieces of the data with the batch that each is from."""
-        for batch, term in enumerate(self.objective.terms(self._theta)):
+        for batch, term in enumerate(self.objective.terms(self._theta), self.objective.own_batch):
             for part in term.split(self._piece):
                 yield batch, part
 
     def _products(self, columns: int) -> Iterator[tuple[int, Product]]:
         yield from self._kept
-        if self.kept_samples == self.objective.batches.samples:
+        if self.kept_samples == self.objective.own_samples:
             return
         way = self._several if columns > 1 else self._anew
         for batch, term in itertools.islice(self._terms(), len(self._kept), None):
@@ -132,7 +133,7 @@ class Operator:
         each = graph_bytes(probe) // len(probe.x)
         self._piece = _split(first, int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each))
         piece_bytes = each * min(self._piece, len(first.x))
-        needed = each * self.objective.batches.samples
+        needed = each * self.objective.own_samples
 
         @functools.cache
         def works(way: str) -> bool:
@@ -166,7 +167,7 @@ class Operator:
                 self._kept.append((batch, self._build(way, term)))
                 self.kept_samples += len(term.x)
                 self.kept_bytes += cost
-        if self.kept_samples < self.objective.batches.samples:
+        if self.kept_samples < self.objective.own_samples:
             self._anew = way if way not in KEEPING else _ANEW
             # Differentiating a graph once more costs less than making a product from scratch.
             self._several = "graph" if product == "auto" and works("graph") else self._anew

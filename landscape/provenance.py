@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape import parallel
 from landscape._version import __version__
 from landscape.errors import UsageError
 
@@ -24,7 +25,7 @@ class Provenance:
         diagnostic: name of the function that made it. settings: its arguments.
         objective: model, data, loss and attack (``Objective.describe``).
         seed: of the diagnostic's own random numbers. versions: of the software.
-        created: ISO time. wall_time: seconds.
+        created: ISO time. wall_time: seconds. processes: that shared the work.
     """
 
     diagnostic: str
@@ -34,6 +35,7 @@ class Provenance:
     versions: dict[str, str]
     created: str
     wall_time: float
+    processes: int = 1
 
     def __post_init__(self) -> None:
         # Tuples become lists now rather than on the first save, so that load(save(r)) == r.
@@ -83,6 +85,7 @@ class Record:
             versions=versions(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             wall_time=round(time.perf_counter() - self._start + earlier, 3),
+            processes=parallel.group().size,
         )
 
 

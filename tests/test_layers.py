@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "landscape"
 # From the bottom up. A module imports from lower rows and from its own package.
 LAYERS = [
     ["_version", "errors"],
+    ["parallel"],
     ["random", "files"],
     ["params", "losses", "provenance", "convolutions"],
     ["results", "structured", "foreign"],

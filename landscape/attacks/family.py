@@ -189,7 +189,7 @@ class Attack:
             compared=compared,
         )
         best = Best(x, y, self.keep == "success", target) if compared else None
-        for stream, to in runs:
+        for number, (stream, to) in enumerate(runs):
             one = dataclasses.replace(problem, target=to)
             start = self._start(x, stream, radius, initial)
             if best is None:
@@ -202,6 +202,9 @@ class Attack:
                     one, start = one.take(going), start[going]
                     length = None if length is None else length[going]
                     if not len(start):
+                        # The starts of a later batch don't depend on what befell this one.
+                        for later, _ in runs[number + 1 :]:
+                            self._start(x, later, radius, initial)
                         break
             shown = watch if self._compares else None
             last = self._ascend(one, start, step_mask, shown, length, skip_held)
@@ -213,6 +216,16 @@ class Attack:
     def start_of(self, x: Tensor, streams: Streams) -> Tensor:
         """δ that a run would start from, before it is cut to [0, 1]."""
         return self._noise(x, streams.child("restart", 0), None)
+
+    def skip(self, x: Tensor, streams: Streams, classes: int) -> None:
+        """Go past the random numbers that ``perturb`` would draw for x, of so many classes."""
+        if len(x):
+            names: list[tuple[str | int, ...]] = [()]
+            if self.targets:
+                names = [("target", rank) for rank in check_ranks(self.targets, classes)]
+            for name in names:
+                for restart in range(self.restarts):
+                    self._noise(x, streams.child(*name, "restart", restart), None)
 
     @property
     def passes(self) -> tuple[int, int]:

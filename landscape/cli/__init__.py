@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 import click
 
+from landscape import parallel
 from landscape._version import __version__
-from landscape.errors import LandscapeError
+from landscape.cli import processes
+from landscape.errors import LandscapeError, ProcessError
 
 # Every verb and the module that holds it, in the order of ``--help``.
 COMMANDS = {
@@ -108,6 +110,7 @@ def run(arguments: list[str]) -> int:
     if not loud:  # torch's notes on its own insides are not for users of this command
         warnings.filterwarnings("ignore", module=r"torch\b")
     try:
+        processes.join(arguments)
         code = cli.main(arguments, prog_name="landscape", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -116,9 +119,13 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _fail(_sentence(error), error.exit_code, loud)
     except (KeyboardInterrupt, click.Abort):
+        if parallel.group().size > 1:  # torchrun ends all when one has failed
+            return _fail(processes.interrupted(), 130, loud)
         again = shlex.join(["landscape", *arguments])
         print(f"\ninterrupted; finished work is kept. Go on with: {again}", file=sys.stderr)
         return 130
+    except ProcessError as error:
+        return _fail(f"{error} {processes.GO_ON}", error.exit_code, loud)
     except LandscapeError as error:
         return _fail(str(error), error.exit_code, loud)
     except BrokenPipeError:
@@ -145,5 +152,6 @@ def _sentence(error: click.ClickException) -> str:
 def _fail(message: str, code: int, loud: bool) -> int:
     if loud:
         traceback.print_exc()
+    parallel.group().fail(message)
     print("landscape: error: " + " ".join(message.split()), file=sys.stderr)
     return code

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from landscape import parallel
 from landscape.cli.output import Outputs, Say
 from landscape.cli.resume import Partial
 from landscape.cli.setup import Target, key_values
@@ -107,7 +108,8 @@ class Job:
         for t, path in self.extracted.items():
             made = extract(self.curve, self.models[0], t, self.train, self._bn_batch_size)
             written.append(made.save(path, overwrite=overwrite))
-        self.partial.unlink(missing_ok=True)
+        if parallel.group().first:
+            self.partial.unlink(missing_ok=True)
         return written
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from landscape import parallel
 from landscape.cli.output import Say
 from landscape.errors import DataError
 from landscape.results import Result, load
@@ -27,6 +28,9 @@ class Partial:
 
     def load(self) -> Any:
         """What an earlier run left, or ``None``."""
+        return parallel.group().ask_first(self._load)
+
+    def _load(self) -> Any:
         if not self.resume or not self.path.exists():
             return None
         try:
@@ -47,4 +51,5 @@ class Partial:
             self.keep(result)
 
     def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
+        if parallel.group().first:
+            self.path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from landscape import attacks, checkpoints, foreign, losses, models
+from landscape import attacks, checkpoints, foreign, losses, models, parallel
 from landscape import data as datasets
 from landscape.attacks import Attack, Ball
 from landscape.checkpoints import Checkpoint
@@ -180,7 +180,8 @@ class Target:
 def device(name: str) -> torch.device:
     """``auto`` is the first CUDA device if there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        own = parallel.device()  # of one of several processes
+        return own or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(name)
     except RuntimeError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from landscape import parallel
 from landscape import params as P
 from landscape.attacks import Attack
 from landscape.connectivity.curves import Curve
@@ -98,7 +100,9 @@ def connect(
         def from_step(first: int) -> Callable[[int, int], None] | None:
             return progress and (lambda done, _: progress(first + done, steps + 2 * points))
 
-        state = fit_curve(
+        # Updates can't be divided without changing them: one process trains for all.
+        fit = functools.partial(
+            fit_curve,
             probe.scratch,
             state,
             probe.samples,
@@ -108,6 +112,7 @@ def connect(
             save=save,
             progress=from_step(0),
         )
+        state = parallel.group().ask_first(fit)
         result = measure(
             probe,
             state.curve,

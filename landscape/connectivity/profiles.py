@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
+from landscape import parallel
 from landscape import params as P
 from landscape.attacks import Attack
 from landscape.connectivity.batchnorm import reestimate, running
@@ -146,13 +148,19 @@ def measure(
     check_points(points)
     paths = {"curve": curve, LINE: curve.line()}
     t = np.linspace(0, 1, points)
-    rows: list[list[Measured]] = []
-    for index, path in enumerate(paths.values()):
-        rows.append([])
-        for t_i in t:
-            rows[-1].append(probe.at(path.at(float(t_i))))
-            if progress is not None:
-                progress(index * points + len(rows[-1]), len(paths) * points)
+    places = list(itertools.product(paths, range(points)))
+    found: dict[tuple[str, int], Measured] = {}
+
+    def work(place: tuple[str, int]) -> dict[str, float]:
+        return dataclasses.asdict(probe.at(paths[place[0]].at(float(t[place[1]]))))
+
+    def collect(place: tuple[str, int], measured: dict[str, float]) -> None:
+        found[place] = Measured(**measured)
+        if progress is not None:
+            progress(len(found), len(places))
+
+    parallel.group().spread(places, work, collect)
+    rows = [[found[name, i] for i in range(points)] for name in paths]
     values = {name: _grid(rows, name) for name in Measured.names()}
     losses = values["train_loss"]
     first, last = losses[:, :1], losses[:, -1:]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import parallel
 from landscape import params as P
 from landscape.diagnostics.eigenvalues import Spectrum, spectrum
 from landscape.diagnostics.surfaces import Axis
@@ -176,19 +177,24 @@ def perturbation_cosine(
     cosine, spread, zero = (np.full(shape, math.nan) for _ in range(3))
     errors = np.full((len(directions), draws, 2, len(steps)), math.nan)
     done = 0
-    for i, kind in enumerate(directions):
-        for k, v in enumerate(lines[kind]):
-            ends = [attacked(objective, s) for s in _end_seeds(objective, seeds[k], k, starts)]
-            for j, step in enumerate(steps):
-                cosines, wrong = _compare(ends, float(step), v, classifies)
-                defined = cosines[np.isfinite(cosines)]
-                zero[i, k, j] = 1 - len(defined) / len(cosines)
-                if len(defined):
-                    cosine[i, k, j], spread[i, k, j] = defined.mean(), defined.std()
-                errors[i, k, :, j] = wrong
-                done += 1
-                if progress is not None:
-                    progress(done, cosine.size)
+
+    def work(at: tuple[int, int, int]) -> list[list[float]]:
+        i, k, j = at
+        ends = [attacked(objective, s) for s in _end_seeds(objective, seeds[k], k, starts)]
+        cosines, wrong = _compare(ends, float(steps[j]), lines[directions[i]][k], classifies)
+        defined = cosines[np.isfinite(cosines)]
+        centre = [float(defined.mean()), float(defined.std())] if len(defined) else [math.nan] * 2
+        return [[*centre, 1 - len(defined) / len(cosines)], wrong.tolist()]
+
+    def collect(at: tuple[int, int, int], found: list[list[float]]) -> None:
+        nonlocal done
+        cosine[at], spread[at], zero[at] = found[0]
+        errors[at[0], at[1], :, at[2]] = found[1]
+        done += 1
+        if progress is not None:
+            progress(done, cosine.size)
+
+    parallel.group().spread(list(np.ndindex(*shape)), work, collect)
     # Accuracy 7 of 10 is not below 0.7 for the rounding of 1 − 0.3.
     near = (1 - errors.mean(1) >= floor - 1e-12).all(1) if classifies else np.ones(shape[::2], bool)
     return Cosine(

@@ -150,6 +150,7 @@ def density(
         raise UsageError(f"the number of outliers must be 0 or more, got {outliers}.")
     if sigma is not None and not 0 < sigma < np.inf:  # known before the work
         raise UsageError(f"the kernel width must be positive and finite, got {sigma}.")
+    objective = objective.shared()
     operator = Hessian(objective, memory=memory)
     k = min(outliers, operator.size)
     total = probes * min(steps, operator.size) + k

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from landscape import parallel
 from landscape import params as P
 from landscape.diagnostics.power_iteration import pyhessian_pairs
 from landscape.errors import UsageError, unknown
@@ -113,6 +114,8 @@ def spectrum(
     loss's change happens; a Hessian is a statement about an infinitesimal neighbourhood.
     """
     size = P.size(objective.params)
+    if engine != "pyhessian":
+        objective = objective.shared()
     if top > size:
         raise UsageError(
             f"asked for {top} eigenvalues, but θ has {size} entries: ask for at most {size}."
@@ -198,7 +201,8 @@ def operator_within(
     useful = min(size, _USUAL_PRODUCTS * top + _USUAL_PRODUCTS_MORE)
     reserved = row * max(least, min(useful, memory // 2 // row))
     operator = Hessian(objective, memory=memory - reserved)
-    return operator, (memory - operator.kept_bytes) // row
+    # Shares of the samples may differ by one, what is kept of them too.
+    return operator, parallel.group().agree((memory - operator.kept_bytes) // row)
 
 
 def _bytes(count: int) -> str:
@@ -206,8 +210,8 @@ def _bytes(count: int) -> str:
 
 
 def _row(objective: Objective) -> int:
-    """Bytes of one basis vector."""
-    return P.size(objective.params) * objective.dtype.itemsize
+    """Bytes of one basis vector, of which every process of a group keeps its part."""
+    return -(-P.size(objective.params) // parallel.group().size) * objective.dtype.itemsize
 
 
 def _vectors(start: Spectrum | None, objective: Objective) -> torch.Tensor | None:

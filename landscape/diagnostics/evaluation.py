@@ -247,7 +247,7 @@ class _Rows:
 
 
 def _outcome(objective: Objective, attack: Attack | None) -> tuple[Tensor, np.ndarray]:
-    losses, hits = objective.with_attack(attack).per_sample()
+    losses, hits = objective.with_attack(attack).shared().per_sample()
     if hits is None:
         raise UsageError("accuracy needs a classifier: outputs (B, C) and integer targets (B,).")
     nothing = losses.isnan()

@@ -154,6 +154,7 @@ def local_smoothness(
             raise UsageError(f"{name} must be at least 1, got {count}.")
     if not (radius > 0 and math.isfinite(radius)):
         raise UsageError(f"radius must be positive and finite, got {radius}.")
+    objective = objective.shared()
     seeds = attack_seeds(objective, draws)
     names = LOSSES if objective.attack else LOSSES[:1]
     record = Record(
@@ -263,17 +264,19 @@ def _look(family: Sequence[Objective], at: Params | None = None) -> _Look:
     first = family[0]
     gradients = torch.zeros(len(family), P.size(first.params), dtype=torch.float64)
     gradients = gradients.to(first.device)
-    losses = np.zeros(len(family))
-    move = 0.0
+    losses = torch.zeros(len(family), dtype=torch.float64, device=first.device)
+    move = torch.zeros(1, dtype=torch.float64, device=first.device)
     for terms in zip(*(objective.terms(at) for objective in family), strict=True):
         for i, term in enumerate(terms):
             gradients[i] += P.flatten(dict(zip(term.names, term.gradient()[0], strict=True)))
             with torch.no_grad():
-                losses[i] += float(term(term.theta))
+                losses[i] += term(term.theta)
         if len(terms) > 1:
             change = (terms[2].x.double() - terms[1].x.double()).flatten(1)
-            move += float(torch.linalg.vector_norm(change, dim=1).sum())
-    return _Look(gradients, losses, move / first.batches.samples)
+            move += torch.linalg.vector_norm(change, dim=1).sum()
+    for found in (gradients, losses, move):
+        first.sum(found)
+    return _Look(gradients, losses.cpu().numpy(), float(move) / first.batches.samples)
 
 
 def _check_centre(centre: _Look, names: Sequence[str]) -> None:

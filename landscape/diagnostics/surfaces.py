@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from landscape import parallel
 from landscape import params as P
 from landscape.directions import Directions, make
 from landscape.errors import NumericalError, UsageError
@@ -207,29 +209,29 @@ def surface(
         value = objective.value(at)
         point: dict[str, Any] = {"loss": value.loss, "accuracy": value.accuracy}
         if per_sample:
-            point["sample_loss"] = objective.per_sample(at)[0].cpu().numpy()
+            point["sample_loss"] = objective.per_sample(at)[0].cpu()
         if unperturbed is not None:
             value = unperturbed.value(at)
             point |= {"clean_loss": value.loss, "clean_accuracy": value.accuracy}
         return point
 
-    total = grid.done.size
-    for j, y_j in enumerate(grid.y):
-        if grid.done[j].all():
-            continue
-        row, along = objective.params, vectors[j if draws else 0]
-        if y is not None:
-            row = P.axpy(float(y_j), vectors[1], row)
-        for i, x_i in enumerate(grid.x):
-            if grid.done[j, i]:
-                continue
-            grid.put(j, i, measure(P.axpy(float(x_i), along, row)))
-            if progress is not None:
-                progress(int(grid.done.sum()), total)
-            if save is not None and y is None:
-                save(partial())
-        if save is not None and y is not None:
+    @functools.lru_cache(1)
+    def row(j: int) -> Params:
+        return objective.params if y is None else P.axpy(grid.y[j], vectors[1], objective.params)
+
+    def work(at: tuple[int, int]) -> dict[str, Any]:
+        j, i = at
+        return measure(P.axpy(grid.x[i], vectors[j if draws else 0], row(j)))
+
+    def collect(at: tuple[int, int], point: dict[str, Any]) -> None:
+        grid.put(*at, point)
+        if progress is not None:
+            progress(int(grid.done.sum()), grid.done.size)
+        if save is not None and (y is None or grid.done[at[0]].all()):
             save(partial())
+
+    missing = [(int(j), int(i)) for j, i in np.argwhere(~grid.done)]
+    parallel.group().spread(missing, work, collect)
     return partial()
 
 

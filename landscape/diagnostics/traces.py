@@ -101,6 +101,7 @@ def trace(
     """
     if method not in TRACES:
         raise unknown("trace estimator", method, TRACES)
+    objective = objective.shared()
     operator = Hessian(objective, memory=memory)
     record = Record(
         "trace",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import parallel
 from landscape.errors import NumericalError
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
@@ -19,6 +20,9 @@ _DOUBT = 0.1
 
 class Store:
     """Orthonormal vectors of length n as rows, in blocks that are taken as they are needed.
+
+    The processes of a group keep a slice of every vector each; the vectors that come and go are
+    whole, and the same in all of them.
 
     Args:
         operator: whose size, dtype and device the vectors that come and go have.
@@ -31,7 +35,9 @@ class Store:
     def __init__(self, operator: SymmetricOperator, device: torch.device) -> None:
         self.operator, self.device = operator, device
         self.size = 0
-        row = operator.size * operator.dtype.itemsize
+        self._group = parallel.group()
+        self._first, self._end = self._group.share(operator.size)
+        row = max(1, self._end - self._first) * operator.dtype.itemsize
         self._rows = min(max(16, self.block_bytes // row), 64)
         self._blocks: list[Tensor] = []
         # Numbers of a vector that are worked on at a time. On a CPU, products over eleven million
@@ -43,35 +49,38 @@ class Store:
         row = self.size % self._rows
         if row == 0:
             rows = min(self._rows, self.operator.size - self.size)
-            self._blocks.append(torch.empty(rows, len(q), device=self.device, dtype=q.dtype))
-        self._blocks[-1][row] = q
+            mine = self._end - self._first
+            self._blocks.append(torch.empty(rows, mine, device=self.device, dtype=q.dtype))
+        self._blocks[-1][row] = q[self._first : self._end]
         self.size += 1
 
     def dots(self, w: Tensor) -> np.ndarray:
         """Qᵀw (m,) in float64."""
-        found = [np.zeros(0)]
+        w = w[self._first : self._end]
+        found = [torch.zeros(0, dtype=torch.float64, device=w.device)]
         for block in self._filled():
             total = torch.zeros(len(block), dtype=torch.float64, device=w.device)
             for columns, part in self._parts(block):
                 total += part @ w[columns]
-            found.append(total.cpu().numpy())
-        return np.concatenate(found)
+            found.append(total)
+        return self._group.sum(torch.cat(found)).cpu().numpy()
 
     def norm(self, w: Tensor) -> float:
         """‖w‖₂, as accurate as ``dots``."""
-        total = torch.zeros((), dtype=torch.float64, device=w.device)
+        total = torch.zeros(1, dtype=torch.float64, device=w.device)
+        w = w[self._first : self._end]
         for columns in self._slices():
             total += torch.dot(w[columns], w[columns])
-        return float(total.sqrt())
+        return float(self._group.sum(total).sqrt())
 
     def subtract(self, w: Tensor, components: np.ndarray) -> Tensor:
         """w − Q times ``components`` (m,)."""
-        found = w.clone()
+        found = w[self._first : self._end].clone()
         pieces = self.numbers(components).split(self._rows)
         for block, mine in zip(self._filled(), pieces, strict=False):
             for columns, part in self._parts(block):
                 found[columns].addmv_(part.T, mine, alpha=-1)
-        return found
+        return self._group.join(found, self.operator.size)
 
     def rotate(self, coordinates: np.ndarray) -> None:
         """Replace Q by Q times ``coordinates`` (m, p), p ≤ m, in place."""
@@ -87,7 +96,10 @@ class Store:
         """Q as rows (m, n), where the operator is; the store is empty then."""
         blocks = [self._here(block) for block in self._filled()]
         self._blocks, self.size = [], 0
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        found = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        if self._group.size > 1:
+            found = torch.stack([self._group.join(row, self.operator.size) for row in found])
+        return found
 
     def numbers(self, values: np.ndarray) -> Tensor:
         """Coefficients as the operator has its numbers."""
@@ -99,7 +111,7 @@ class Store:
             yield block[: self.size - i * self._rows]
 
     def _slices(self) -> Iterator[slice]:
-        for start in range(0, self.operator.size, self._columns):
+        for start in range(0, self._end - self._first, self._columns):
             yield slice(start, start + self._columns)
 
     def _parts(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -118,6 +130,7 @@ class Chains:
 
     def __init__(self, operator: SymmetricOperator, streams: Streams, store: Store) -> None:
         self.operator, self.streams, self.store = operator, streams, store
+        self.group = parallel.group()
         self.products = 0
         # Diagonal and subdiagonal of what A is on the present chain, None if that is not known
         # to be a Lanczos chain from a random vector, orthogonal to all that was there before.
@@ -155,7 +168,9 @@ class Chains:
         A pair that a chain had half found when the next chain began has its residual at the
         first one's end, where going on with the second would never reduce it.
         """
-        shares = [float(f.norm()) * float(np.linalg.norm(c @ coordinates)) for c, f in self._ends]
+        shares = self.group.agree(
+            [float(f.norm()) * float(np.linalg.norm(c @ coordinates)) for c, f in self._ends]
+        )
         self._slot = int(np.argmax(shares))
         return shares[self._slot] > self._rounding()
 
@@ -207,7 +222,7 @@ class Chains:
         gram = (ends @ ends.T).double().cpu().numpy()
         at_ends = np.stack([c for c, _ in self._ends]) @ y
         squared = np.einsum("ej,ef,fj->j", at_ends, gram, at_ends)
-        return theta, y, np.sqrt(squared.clip(min=0))
+        return self.group.agree((theta, y, np.sqrt(squared.clip(min=0))))
 
     def restart(self, theta: np.ndarray, coordinates: np.ndarray) -> None:
         """Keep the Ritz vectors with these coordinates (m, p), and the ends."""
@@ -230,7 +245,7 @@ class Chains:
             return math.inf
         diagonal, beside = (np.array(numbers) for numbers in self.chain)
         matrix = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
-        theta = torch.linalg.eigvalsh(torch.from_numpy(matrix)).numpy()
+        theta = self.group.agree(torch.linalg.eigvalsh(torch.from_numpy(matrix)).numpy())
         odds = 0.0
         for side in {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]:
             distance = abs(edge) - side * theta if which == "magnitude" else side * (edge - theta)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import NumericalError, UsageError, unknown
+from landscape.linalg.basis import Store
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
 from landscape.results import Estimate
@@ -100,7 +101,6 @@ def quadrature(
     n = operator.size
     steps = min(steps, n)
     nodes, weights = np.zeros((probes, steps)), np.zeros((probes, steps))
-    basis = torch.empty(steps, n, dtype=operator.dtype, device=operator.device)
     products = 0
     for i in range(probes):
         start = _probe(streams, kind, n).to(operator.device, operator.dtype)
@@ -109,7 +109,7 @@ def quadrature(
             if progress is not None:
                 progress(before + done, probes * steps)
 
-        diagonal, beside = _lanczos(operator, start, basis, step)
+        diagonal, beside = _lanczos(operator, start, steps, step)
         m = len(diagonal)
         theta, s = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         nodes[i, :m], nodes[i, m:], weights[i, :m] = theta, theta[-1], s[0] ** 2
@@ -126,28 +126,29 @@ def _probe(streams: Streams, kind: str, n: int) -> Tensor:
 
 
 def _lanczos(
-    operator: SymmetricOperator, start: Tensor, basis: Tensor, step: Callable[[int], None]
+    operator: SymmetricOperator, start: Tensor, steps: int, step: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonal (m,) and off-diagonal (m − 1,) of T after m ≤ len(basis) steps from ``start``."""
+    """Diagonal (m,) and off-diagonal (m − 1,) of T after m ≤ ``steps`` steps from ``start``."""
+    basis = Store(operator, operator.device)
     alpha: list[float] = []
     beta: list[float] = []
     eps, scale = torch.finfo(operator.dtype).eps, 0.0
-    q = start / start.norm()
-    for j in range(len(basis)):
-        basis[j] = q
+    q = start / basis.norm(start)
+    for j in range(steps):
+        basis.append(q)
         w = operator @ q
         if not bool(w.isfinite().all()):
             raise NumericalError(
                 f"the product of the matrix with a vector is not finite (step {j + 1})."
             )
-        alpha.append(float(torch.dot(q, w)))
-        rows = basis[: j + 1]
-        for _ in range(2):
-            w = w - rows.T @ (rows @ w)
-        length = float(w.norm())
+        components = basis.dots(w)
+        alpha.append(float(components[-1]))
+        w = basis.subtract(w, components)
+        w = basis.subtract(w, basis.dots(w))
+        length = basis.norm(w)
         step(j + 1)
         scale = max(scale, abs(alpha[-1]), length)
-        if length <= 10 * eps * scale or j + 1 == len(basis):
+        if length <= 10 * eps * scale or j + 1 == steps:
             break
         beta.append(length)
         q = w / length

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import parallel
 from landscape.errors import NumericalError, UsageError
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
@@ -273,7 +274,7 @@ def _enough(values: Any, tol: float | None, min_samples: int) -> bool:
     if tol is None or len(values) < min_samples:
         return False
     now = Estimate.of(values)
-    return now.standard_error <= tol * abs(now.value)
+    return parallel.group().agree(bool(now.standard_error <= tol * abs(now.value)))
 
 
 def _rademacher(operator: SymmetricOperator, streams: Streams, name: str) -> Tensor:
