@@ -6,7 +6,7 @@ import contextlib
 import random as python_random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ class Term:
 
     Attributes:
         full: every parameter at the term's own point. names: those that θ consists of.
-        samples: N, over all batches.
+        samples: N, over all batches. reentrant: see ``reentrant``.
     """
 
     model: nn.Module
@@ -151,6 +151,7 @@ class Term:
     x: Tensor
     y: Tensor
     samples: int
+    reentrant: bool = False
 
     def __call__(self, theta: Params) -> Tensor:
         return self.outer(self.network(theta))
@@ -177,33 +178,104 @@ class Term:
 
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
-        leaves = {name: t.detach().requires_grad_() for name, t in self.theta.items()}
-        # The data need no gradient: their convolutions needn't derive it for every product.
-        with torch.enable_grad(), OfData() if graph else contextlib.nullcontext():
-            value = self(leaves)
-        wrt = list(leaves.values())
-        if not value.requires_grad:  # none of θ takes part in this loss
-            return [torch.zeros_like(t) for t in wrt], wrt
-        found = torch.autograd.grad(value, wrt, create_graph=graph, materialize_grads=True)
-        return list(found), wrt
+        leaves = self._leaves()
+        return self._within(leaves, lambda f: self._gradient(f, leaves, graph)), [*leaves.values()]
 
-    def hessian(self, *, keep: bool = False) -> Product:
-        """v ↦ ∇²·v by differentiating ⟨∇, v⟩; the graph of ∇ is kept for many v if asked."""
-        kept = self.gradient(graph=True) if keep else None
+    def hessian(self, *, keep: bool = False, recomputes: bool = True) -> Product:
+        """v ↦ ∇²·v by differentiating ⟨∇, v⟩; the graph of ∇ is kept for many v if asked.
+
+        ``recomputes=False`` saves time where ``Term.recomputes`` has said so.
+        """
+        if keep:
+            leaves = self._leaves()
+            gradient = self._within(leaves, lambda f: self._gradient(f, leaves, True))
+            if not recomputes:
+                return lambda v: self._again(gradient, leaves, v, keep)
+            return lambda v: self._within(leaves, lambda _: self._again(gradient, leaves, v, keep))
 
         def product(v: Params) -> Params:
-            gradient, leaves = kept or self.gradient(graph=True)
-            pairs = [
-                (g, v[name])
-                for g, name in zip(gradient, self.names, strict=True)
-                if g.requires_grad
-            ]
-            if not pairs:  # the loss is linear in θ
-                return P.zeros_like(v)
-            outputs, vectors = zip(*pairs, strict=True)
-            found = torch.autograd.grad(
-                outputs, leaves, vectors, retain_graph=keep, materialize_grads=True
+            leaves = self._leaves()
+            return self._within(
+                leaves, lambda f: self._again(self._gradient(f, leaves, True), leaves, v, keep)
             )
-            return dict(zip(self.names, found, strict=True))
 
         return product
+
+    def recomputes(self) -> bool:
+        """Whether the network's backward runs parts of its forward again, as checkpointing does.
+
+        Then the parameters must be exchanged during backward too. Found by trying, elsewhere than
+        at the module's own parameters.
+        """
+        moved = replace(self, full={**self.full, **{n: t + 0.01 for n, t in self.theta.items()}})
+        leaves = moved._leaves()
+        with torch.enable_grad():
+            value = moved(leaves)
+        if not value.requires_grad:
+            return False
+        found = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True)
+        return not all(map(torch.equal, found, moved.gradient()[0]))
+
+    def _leaves(self) -> Params:
+        return {name: t.detach().requires_grad_() for name, t in self.theta.items()}
+
+    def _within(self, leaves: Params, body: Callable[[Forward], T]) -> T:
+        """``body`` while θ is exchanged in the model: activation checkpoints, which run the
+        model again during backward, then find it as it was."""
+        with untouched(self.model):
+            return run(self.model, {**self.full, **leaves}, body)
+
+    def _gradient(self, forward: Forward, leaves: Params, graph: bool) -> list[Tensor]:
+        if self.reentrant:
+            raise UsageError(
+                "the model checkpoints activations with use_reentrant=True, whose backward does "
+                "not reach the parameters given to it: write "
+                "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
+            )
+        # The data need no gradient: their convolutions needn't derive it for every product.
+        with torch.enable_grad(), OfData() if graph else contextlib.nullcontext():
+            value = self.outer(forward(self.x))
+        wrt = list(leaves.values())
+        if not value.requires_grad:  # none of θ takes part in this loss
+            return [torch.zeros_like(t) for t in wrt]
+        return list(torch.autograd.grad(value, wrt, create_graph=graph, materialize_grads=True))
+
+    def _again(self, gradient: list[Tensor], leaves: Params, v: Params, keep: bool) -> Params:
+        pairs = [
+            (g, v[name]) for g, name in zip(gradient, self.names, strict=True) if g.requires_grad
+        ]
+        if not pairs:  # the loss is linear in θ
+            return P.zeros_like(v)
+        outputs, vectors = zip(*pairs, strict=True)
+        found = torch.autograd.grad(
+            outputs, [*leaves.values()], vectors, retain_graph=keep, materialize_grads=True
+        )
+        return dict(zip(self.names, found, strict=True))
+
+
+def reentrant(
+    model: nn.Module, full: Mapping[str, Tensor], names: Iterable[str], x: Tensor | Bundle
+) -> bool:
+    """Whether the network checkpoints activations reentrantly, which cuts the graph of θ.
+
+    Such a function is in the graph only if its input is. Call it ``untouched``.
+    """
+    leaves = {**full, **{name: full[name].detach().requires_grad_() for name in names}}
+    if not isinstance(x, Bundle) and x.is_floating_point():
+        x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        output = at(model, leaves)(x)  # type: ignore[arg-type]
+    return any(node.name() == "CheckpointFunctionBackward" for node in nodes(output))
+
+
+def nodes(value: Tensor) -> Iterator[Any]:
+    """The nodes of the graph behind a value."""
+    seen: set[Any] = set()
+    waiting = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        waiting += [following for following, _ in node.next_functions]

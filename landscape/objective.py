@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,9 @@ from landscape.random import Streams
 from landscape.structured import Bundle, joined
 
 T = TypeVar("T")
+
+# ``within(body)`` is ``body(forward)`` while the parameters are exchanged in the model.
+Within = Callable[[Callable[[functional.Forward], Any]], Any]
 
 REFRESH = ("fixed", "each")
 BATCHNORM = ("eval", "reestimate")
@@ -114,6 +118,7 @@ class Objective:
             )
             self._adversarial: list[Tensor] | None = None
             self._versions: list[int] = []
+            self._reentrant: bool | None = None
             self._check_model()
 
     def with_attack(self, attack: Attack | None, refresh: str = "each") -> Objective:
@@ -262,7 +267,15 @@ class Objective:
         """
         with untouched(self.model):
             full = self._normalised(self._full(at))
-        inputs = self._inputs(functional.at(self.model, full), self._full(None))
+
+        def within(body: Callable[[functional.Forward], T]) -> T:
+            return functional.run(self.model, full, body)
+
+        inputs = self._inputs(within, self._full(None))
+        if self._reentrant is None:
+            x = next(iter(self.batches))[0]
+            with untouched(self.model):
+                self._reentrant = functional.reentrant(self.model, full, self.params, x[:1])
         while True:
             # Not around the yield: the caller's own errors would leave it suspended inside.
             with untouched(self.model):
@@ -271,7 +284,8 @@ class Objective:
                 return
             x, y = batch
             names = tuple(self.params)
-            yield Term(self.model, self._loss, full, names, x, y, self.batches.samples)
+            n = self.batches.samples
+            yield Term(self.model, self._loss, full, names, x, y, n, self._reentrant)
 
     # -- record -------------------------------------------------------------------------------
 
@@ -319,7 +333,7 @@ class Objective:
         """``visit(output, y)`` for every batch at θ, with the model left untouched."""
 
         def body(forward: functional.Forward) -> None:
-            for x, y in self._inputs(forward, centre):
+            for x, y in self._inputs(lambda attack: attack(forward), centre):
                 with torch.no_grad():
                     visit(forward(x), y)
 
@@ -335,11 +349,11 @@ class Objective:
         inputs = (x for x, _ in self.batches)
         return {**full, **functional.reestimated(self.model, full, inputs)}
 
-    def _inputs(self, forward: functional.Forward, centre: Params) -> Iterator[Batch]:
+    def _inputs(self, within: Within, centre: Params) -> Iterator[Batch]:
         if self.attack is None:
             yield from self._own()
         elif self.refresh == "each":
-            yield from self._attacked(forward)
+            yield from self._attacked(within)
         else:
             yield from self._held(centre)
 
@@ -352,14 +366,14 @@ class Objective:
             for (_, y), x in zip(self._own(), self._adversarial, strict=True):
                 yield x, y
             return
-        made = []
-        for x, y in self._attacked(functional.at(self.model, self._normalised(centre))):
+        full, made = self._normalised(centre), []
+        for x, y in self._attacked(lambda body: functional.run(self.model, full, body)):
             if self.batches.in_memory:
                 made.append(x)
             yield x, y
         self._adversarial = made or None
 
-    def _attacked(self, forward: functional.Forward) -> Iterator[Batch]:
+    def _attacked(self, within: Within) -> Iterator[Batch]:
         assert self.attack is not None
         streams = Streams(self.seed, "attack")
         for batch, y, mine in self._divided():
@@ -372,7 +386,7 @@ class Objective:
             self.attack.skip(inputs[: mine.start], streams, self.outputs)
             x, y = batch[mine], y[mine]
             if len(y):
-                yield self._perturbed(forward, x, y, streams), y
+                yield within(partial(self._perturbed, x=x, y=y, streams=streams)), y
             self.attack.skip(inputs[mine.stop :], streams, self.outputs)
 
     def _perturbed(

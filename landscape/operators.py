@@ -6,7 +6,6 @@ import functools
 import itertools
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.func import grad, jvp, linearize, vjp
 
 from landscape import params as P
 from landscape.errors import UsageError, unknown
-from landscape.functional import Product, Term
+from landscape.functional import Product, Term, nodes
 from landscape.objective import Objective, check_product
 from landscape.params import Params
 from landscape.random import Streams
@@ -129,6 +128,7 @@ class Operator:
         first = next(self.objective.terms(self._theta))
         probe = first.split(_PROBE)[0]
         check_differentiable(probe)
+        self._recomputes = probe.recomputes()
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
         each = graph_bytes(probe) // len(probe.x)
         self._piece = _split(first, int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each))
@@ -192,7 +192,7 @@ class Hessian(Operator):
             return push
         if way == "forward-over-reverse":
             return lambda v: jvp(grad(term), (term.theta,), (v,))[1]
-        return term.hessian(keep=way == "graph")
+        return term.hessian(keep=way == "graph", recomputes=self._recomputes)
 
 
 class GaussNewton(Operator):
@@ -262,14 +262,14 @@ def check_differentiable(term: Term) -> None:
     reason = "its backward has no derivative"
     try:
         gradient = term.gradient(graph=True)[0]
-        steps = sorted({node.name() for node in _graph(value)} & _STEPS.keys())
+        steps = sorted({node.name() for node in nodes(value)} & _STEPS.keys())
         if steps and not any(bool(g.any()) for g in gradient):
             raise UsageError(
                 f"the gradient is zero everywhere: {', '.join(_STEPS[s] for s in steps)} has no "
                 "slope, so nothing passes it. Measure the network without it."
             )
         # autograd leaves out what it has marked so, without a word: the Hessian would lack it.
-        cut = any(node.name() in _CUT for g in gradient for node in _graph(g))
+        cut = any(node.name() in _CUT for g in gradient for node in nodes(g))
         if not cut:
             term.hessian()(P.zeros_like(leaves))
     except RuntimeError as error:
@@ -280,7 +280,7 @@ def check_differentiable(term: Term) -> None:
     if cut:
         custom = {
             type(node).__name__.removesuffix("Backward")
-            for node in _graph(value)
+            for node in nodes(value)
             if isinstance(node, torch.autograd.function.BackwardCFunction)
         }
         named = f" through {', '.join(sorted(custom))}" if custom else ""
@@ -295,16 +295,3 @@ _STEPS = {f"{name.title()}Backward0": name for name in ("sign", "round", "floor"
 
 # What autograd calls the backward of a function that can be differentiated once only.
 _CUT = ("torch::autograd::Error", "torch::autograd::NotImplemented")
-
-
-def _graph(value: Tensor) -> Iterator[Any]:
-    """The nodes behind a value."""
-    seen: set[Any] = set()
-    waiting = [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        yield node
-        waiting += [following for following, _ in node.next_functions]

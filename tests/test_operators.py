@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import CASES, joined
+from cases import CASES, joined, mlp
+from cases import dense as reference
+from torch import nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
 import landscape as ls
 from landscape import params as P
+from landscape.attacks import Attack, Ball
 from landscape.errors import NumericalError, UsageError
 from landscape.operators import PRODUCTS, GaussNewton, Hessian
 from landscape.random import Streams
@@ -237,3 +242,49 @@ def test_functions_without_a_slope_are_named(step):
         Hessian(ls.Objective(model, [(x, y)]))
     # Where something else reaches θ, there is a Hessian.
     Hessian(ls.Objective(torch.nn.Sequential(line(4, 3), Steps(), line(3, 3)), [(x, y)]))
+
+
+class Checkpointed(nn.Module):
+    """Hidden layers that backward computes again."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.body, self.head, self.how = mlp(6, outputs=5), nn.Linear(5, 3), how
+
+    def forward(self, x):
+        if self.how is None:
+            return self.head(self.body(x))
+        return self.head(activation_checkpoint(self.body, x, use_reentrant=self.how))
+
+
+@pytest.mark.parametrize("product", ["auto", "graph", "double-backward"])
+def test_activations_computed_again_are_those_of_the_given_parameters(product):
+    plain, again = Checkpointed(None).double(), Checkpointed(False).double()
+    again.load_state_dict(plain.state_dict())
+    data = CASES["mlp"].data()
+    attack = Attack(Ball("linf", 0.2), steps=3, step_size=0.1)
+    one, two = (ls.Objective(m, data, attack=attack, refresh="each") for m in (plain, again))
+    step = P.random_like(one.params, Streams(0, "step"))
+    there = P.axpy(0.3, step, one.params)
+    for at in (None, there):
+        assert_close(two.gradient(at), one.gradient(at))
+        assert_close(two.hvp(step, at), one.hvp(step, at))
+        for a, b in zip(one.terms(at), two.terms(at), strict=True):
+            assert_close(a.x, b.x)
+    expected = reference(plain, *joined([(t.x, t.y) for t in one.terms()]))
+    matrix = Hessian(two, product=product)
+    eye = torch.eye(matrix.size, dtype=torch.float64)
+    assert_close(matrix @ eye, expected.hessian)
+    before = [p.grad for p in again.parameters()]
+    assert before == [None] * len(before)
+    term = next(two.terms())
+    assert term.recomputes()
+    assert not next(one.terms()).recomputes()
+
+
+def test_reentrant_checkpointing_is_refused_but_its_values_are_not():
+    objective = ls.Objective(Checkpointed(True).double(), CASES["mlp"].data())
+    assert np.isfinite(objective.value().loss)
+    for measure in (objective.gradient, lambda: Hessian(objective)):
+        with pytest.raises(UsageError, match=r"use_reentrant=True.*write .*use_reentrant=False"):
+            measure()
