@@ -242,7 +242,7 @@ def test_attacks_in_embedding_space() -> None:
     assert objective.value().loss > plain.value().loss
     for (x, _), (adversarial, _) in zip(
         plain.batches,
-        objective._inputs(lambda x: x.call(model).logits, objective.params),
+        objective._inputs(lambda attack: attack(lambda x: x.call(model).logits), objective.params),
         strict=True,
     ):
         delta = adversarial.entries["inputs_embeds"] - x.entries["inputs_embeds"]
