@@ -173,8 +173,11 @@ class Term:
 
     def split(self, samples: int) -> list[Term]:
         """The same share in pieces of at most so many samples."""
-        pieces = zip(self.x.split(samples), self.y.split(samples), strict=True)
-        return [replace(self, x=x, y=y) for x, y in pieces]
+        return [self.rows(slice(i, i + samples)) for i in range(0, len(self.y), samples)]
+
+    def rows(self, part: slice) -> Term:
+        """The share of some of the samples."""
+        return replace(self, x=self.x[part], y=self.y[part])
 
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""

@@ -18,6 +18,7 @@ from landscape.batches import Batch, Batches
 from landscape.errors import DataError, NumericalError, UsageError, unknown
 from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
+from landscape.memory import Parts, ran_out
 from landscape.params import Params
 from landscape.random import Streams
 from landscape.structured import Bundle, joined
@@ -111,7 +112,7 @@ class Objective:
                 f"the model is in {str(self.dtype).removeprefix('torch.')}, whose rounding errors "
                 "drown derivatives: write model.float(), or model.double()."
             )
-        self._group = parallel.Group()
+        self._group, self.parts = parallel.Group(), Parts(self._check_divisible)
         with untouched(model):
             self.batches = Batches(
                 data, device=self.device, dtype=self.dtype, batch_size=batch_size
@@ -187,8 +188,8 @@ class Objective:
 
         def add(output: Tensor, y: Tensor) -> None:
             nonlocal classifies
-            loss.add_(functional.total(self._loss, output, y))
-            hits = classified(output, y)
+            total, hits = functional.total(self._loss, output, y), classified(output, y)
+            loss.add_(total)
             if hits is not None:
                 classifies = True
                 correct.add_(hits.sum())
@@ -210,8 +211,8 @@ class Objective:
                     "per-sample losses need a loss that returns one value per sample: "
                     "use reduction='none'."
                 )
-            losses.append(values)
             correct = classified(output, y)
+            losses.append(values)
             if correct is not None:
                 hits.append(correct)
 
@@ -234,9 +235,13 @@ class Objective:
     def gradient(self, at: Mapping[str, Tensor] | None = None) -> Params:
         """∇_θ L, sample-weighted over the whole data. Cost: one forward and backward pass."""
         total = P.zeros_like(self.params)
-        for term in self.terms(at):
-            for name, g in zip(total, term.gradient()[0], strict=True):
+
+        def add(term: Term, part: slice) -> None:
+            for name, g in zip(total, term.rows(part).gradient()[0], strict=True):
                 total[name] += g
+
+        for term in self.terms(at):
+            self.parts.each(len(term.y), partial(add, term))
         return self._over_all(total)
 
     def hvp(self, vector: Mapping[str, Tensor], at: Mapping[str, Tensor] | None = None) -> Params:
@@ -245,11 +250,15 @@ class Objective:
         Raises ``NumericalError`` naming the batch if the product isn't finite.
         """
         total = P.zeros_like(self.params)
-        for index, term in enumerate(self.terms(at), self.own_batch):
-            product = term.hessian()({name: vector[name] for name in total})
+
+        def add(index: int, term: Term, part: slice) -> None:
+            product = term.rows(part).hessian()({name: vector[name] for name in total})
             check_product(P.flatten(product), index)
             for name, share in product.items():
                 total[name] += share
+
+        for index, term in enumerate(self.terms(at), self.own_batch):
+            self.parts.each(len(term.y), partial(add, index, term))
         return self._over_all(total)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -333,9 +342,12 @@ class Objective:
         """``visit(output, y)`` for every batch at θ, with the model left untouched."""
 
         def body(forward: functional.Forward) -> None:
-            for x, y in self._inputs(lambda attack: attack(forward), centre):
+            def look(x: Tensor, y: Tensor, part: slice) -> None:
                 with torch.no_grad():
-                    visit(forward(x), y)
+                    visit(forward(x[part]), y[part])
+
+            for x, y in self._inputs(lambda attack: attack(forward), centre):
+                self.parts.each(len(y), partial(look, x, y))
 
         # Both before the run, which has the model's own parameters exchanged.
         centre, full = self._full(None), self._full(at)
@@ -392,6 +404,22 @@ class Objective:
     def _perturbed(
         self, forward: functional.Forward, x: Tensor | Bundle, y: Tensor, streams: Streams
     ) -> Any:
+        found: list[Any] = []
+
+        def attack(part: slice) -> None:
+            back = streams.mark()
+            try:
+                found.append(self._attack(forward, x[part], y[part], streams))
+            except Exception:
+                back()  # the same random numbers for smaller parts
+                raise
+
+        self.parts.each(len(y), attack)
+        return found[0] if len(found) == 1 else joined(found)
+
+    def _attack(
+        self, forward: functional.Forward, x: Tensor | Bundle, y: Tensor, streams: Streams
+    ) -> Any:
         assert self.attack is not None
         if not isinstance(x, Bundle):
             return self.attack.perturb(forward, x, y, streams=streams, loss=self._loss)
@@ -422,7 +450,7 @@ class Objective:
 
     def _check_divisible(self) -> None:
         """Refuse a model whose outputs for a sample depend on which others are in its batch."""
-        x, _ = next(iter(self.batches))
+        x = next(iter(self.batches))[0][:2]
         if len(x) < 2:
             return
         with untouched(self.model), torch.no_grad():
@@ -432,15 +460,21 @@ class Objective:
         allowed = torch.finfo(whole.dtype).eps ** 0.5 * max(1.0, float(whole.abs().max()))
         if not bool(((whole - parts).abs() <= allowed).all()) and bool(whole.isfinite().all()):
             raise UsageError(
-                "the model's output for a sample depends on the others in its batch, so samples "
-                "can't be divided among processes: measure in one."
+                "the model's output for a sample depends on the others in its batch, so batches "
+                "can't be divided, neither among processes nor where memory runs out."
             )
 
     def _check_model(self) -> None:
         """One batch through the model: outputs, targets and loss are what is expected."""
         x, y = next(iter(self.batches))
         with torch.no_grad():
-            output = functional.at(self.model, self._full(None))(x)
+            try:
+                output = functional.at(self.model, self._full(None))(x)
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                x, y = x[:1], y[:1]  # enough to look at
+                output = functional.at(self.model, self._full(None))(x)
         if output.shape[:1] != x.shape[:1]:
             raise UsageError(
                 f"the model returned shape {tuple(output.shape)} for {len(x)} samples: "

@@ -14,6 +14,7 @@ from torch.func import grad, jvp, linearize, vjp
 from landscape import params as P
 from landscape.errors import UsageError, unknown
 from landscape.functional import Product, Term, nodes
+from landscape.memory import ran_out
 from landscape.objective import Objective, check_product
 from landscape.params import Params
 from landscape.random import Streams
@@ -85,9 +86,34 @@ class Operator:
         self._anew = self._several = _ANEW
         self.kept_samples = 0
         self.kept_bytes = 0
-        self.product = self._choose(product, memory)
+        while True:
+            try:
+                self.product = self._choose(product, memory)
+                break
+            except Exception as error:
+                if not ran_out(error) or self._piece == 1:
+                    raise
+            self._release()
+            product, memory = _ANEW, 0
 
     def __matmul__(self, vector: Tensor) -> Tensor:
+        while True:
+            try:
+                total = self._product(vector)
+                break
+            except Exception as error:
+                if not ran_out(error) or self._piece == 1:
+                    raise
+            self._release()
+        return self.objective.sum(total)
+
+    def _release(self) -> None:
+        """After memory has run out: keep nothing, and take half as many samples at once."""
+        self._kept, self.kept_samples, self.kept_bytes = [], 0, 0
+        self._anew = self._several = self.product = _ANEW
+        self._piece = self.objective.parts.halve(self._piece or _PROBE)
+
+    def _product(self, vector: Tensor) -> Tensor:
         columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
         tangents = [P.unflatten(column, self._theta) for column in columns]
         totals = [torch.zeros_like(column) for column in columns]
@@ -96,14 +122,18 @@ class Operator:
                 share = P.flatten(product(tangent)).detach()
                 check_product(share, batch)
                 total += share
-        together = torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
-        return self.objective.sum(together)
+        return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
 
     def gradient(self) -> Tensor:
         """∇L (n,), made from the same pieces of the data."""
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+
+        def add(term: Term, part: slice) -> None:
+            share = term.rows(part).gradient()[0]
+            total.add_(P.flatten(dict(zip(term.names, share, strict=True))))
+
         for _, term in self._terms():
-            total += P.flatten(dict(zip(term.names, term.gradient()[0], strict=True)))
+            self.objective.parts.each(len(term.y), functools.partial(add, term))
         return self.objective.sum(total)
 
     def _build(self, way: str, term: Term) -> Product:
@@ -126,12 +156,14 @@ class Operator:
 
     def _choose(self, product: str, memory: int) -> str:
         first = next(self.objective.terms(self._theta))
-        probe = first.split(_PROBE)[0]
+        probe = first.split(min(_PROBE, self._piece or _PROBE))[0]
         check_differentiable(probe)
         self._recomputes = probe.recomputes()
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
         each = graph_bytes(probe) // len(probe.x)
-        self._piece = _split(first, int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each))
+        most = int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each)
+        if not self._piece:  # else memory has run out, and what fits is known
+            self._piece = min(_split(first, most), len(first.x))
         piece_bytes = each * min(self._piece, len(first.x))
         needed = each * self.objective.own_samples
 

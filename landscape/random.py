@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -47,6 +47,21 @@ class Streams:
         if name not in self._generators:
             self._generators[name] = torch.Generator().manual_seed(self.derived_seed(*name))
         return self._generators[name]
+
+    def mark(self) -> Callable[[], None]:
+        """A way back: calling it sets all streams below this one to where they are now."""
+        states = {name: g.get_state() for name, g in self._generators.items()}
+        children = {name: child.mark() for name, child in self._children.items()}
+
+        def back() -> None:
+            self._generators = {name: self._generators[name] for name in states}
+            for name, state in states.items():
+                self._generators[name].set_state(state)
+            self._children = {name: self._children[name] for name in children}
+            for again in children.values():
+                again()
+
+        return back
 
     def uniform(self, name: str | int, shape: tuple[int, ...]) -> torch.Tensor:
         """U[0, 1) float64 numbers. Drawing 3 and then 4 gives the same 7 as drawing 7 at once."""

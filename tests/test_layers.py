@@ -14,7 +14,7 @@ LAYERS = [
     ["_version", "errors"],
     ["parallel"],
     ["random", "files"],
-    ["params", "losses", "provenance", "convolutions"],
+    ["params", "losses", "provenance", "convolutions", "memory"],
     ["results", "structured", "foreign"],
     ["batches", "functional", "checkpoints"],
     ["linalg", "attacks", "plotting"],

@@ -240,11 +240,10 @@ def test_attacks_in_embedding_space() -> None:
     attack = ls.attack("pgd-5", eps=0.1, bounded=False)
     objective = plain.with_attack(attack)
     assert objective.value().loss > plain.value().loss
-    for (x, _), (adversarial, _) in zip(
-        plain.batches,
-        objective._inputs(lambda attack: attack(lambda x: x.call(model).logits), objective.params),
-        strict=True,
-    ):
+    attacked = objective._inputs(
+        lambda attack: attack(lambda x: x.call(model).logits), objective.params
+    )
+    for (x, _), (adversarial, _) in zip(plain.batches, attacked, strict=True):
         delta = adversarial.entries["inputs_embeds"] - x.entries["inputs_embeds"]
         assert 0 < float(delta.abs().max()) <= 0.1 + 1e-12
         assert torch.equal(adversarial.entries["attention_mask"], x.entries["attention_mask"])

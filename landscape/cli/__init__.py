@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -109,6 +110,7 @@ def run(arguments: list[str]) -> int:
     loud = "-vv" in arguments
     if not loud:  # torch's notes on its own insides are not for users of this command
         warnings.filterwarnings("ignore", module=r"torch\b")
+        warnings.showwarning = _remark  # type: ignore[assignment]
     try:
         processes.join(arguments)
         code = cli.main(arguments, prog_name="landscape", standalone_mode=False)
@@ -139,6 +141,10 @@ def run(arguments: list[str]) -> int:
         if name == "OutOfMemoryError":
             return _fail("out of device memory: use a smaller --batch-size.", 1, loud)
         return _fail(f"{name}: {text} (run again with -vv for the traceback)", 1, loud)
+
+
+def _remark(message: Warning | str, *_: Any) -> None:
+    print("landscape: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _sentence(error: click.ClickException) -> str:
