@@ -6,11 +6,13 @@ import contextlib
 import random as python_random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
 from landscape import params as P
@@ -135,6 +137,10 @@ def total(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
     return values * len(output) if values.ndim == 0 else values.sum()
 
 
+# Of torch's ways to compute attention, the one that can be differentiated twice.
+_TWICE = partial(sdpa_kernel, SDPBackend.MATH)
+
+
 @dataclass(frozen=True)
 class Term:
     """One batch's share of L as a function of θ: ``term(θ) == term.outer(term.network(θ))``.
@@ -158,7 +164,7 @@ class Term:
 
     def network(self, theta: Params) -> Tensor:
         """Outputs f_θ(x), shape (B, ...)."""
-        with untouched(self.model):
+        with untouched(self.model), _TWICE():
             return at(self.model, {**self.full, **theta})(self.x)
 
     def outer(self, output: Tensor) -> Tensor:
@@ -225,7 +231,7 @@ class Term:
     def _within(self, leaves: Params, body: Callable[[Forward], T]) -> T:
         """``body`` while θ is exchanged in the model: activation checkpoints, which run the
         model again during backward, then find it as it was."""
-        with untouched(self.model):
+        with untouched(self.model), _TWICE():
             return run(self.model, {**self.full, **leaves}, body)
 
     def _gradient(self, forward: Forward, leaves: Params, graph: bool) -> list[Tensor]:

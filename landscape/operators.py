@@ -281,6 +281,29 @@ def graph_bytes(term: Term) -> int:
     return sum(seen.values())
 
 
+def memory_needed(objective: Objective, *, vectors: int, memory: int = 0) -> int:
+    """Bytes that a measurement keeps at once, at most, roughly.
+
+    Model, data, the graph of one batch's gradient (its size is measured on two samples), so many
+    ``vectors`` of the size of θ; with Hessian-vector products, these and what the products keep are
+    bounded by ``memory``, with an eighth of it for the product at work.
+    """
+    model = sum(t.numel() * t.element_size() for t in objective.model.state_dict().values())
+    first = next(objective.with_attack(None).terms())
+    each = graph_bytes(first.split(2)[0]) // min(2, len(first.y))
+    batch = each * len(first.y)
+    x, samples = first.x[:1], objective.batches.samples
+    data = x.numel() * x.element_size() * samples
+    if not objective.batches.in_memory:
+        data //= len(objective.batches)
+    kept = vectors * P.size(objective.params) * objective.dtype.itemsize
+    if memory:
+        # Kept graphs of products are up to 1.4 times those of gradients (``KEEPING``).
+        kept = min(memory + memory // 8, int(1.4 * each * samples) + kept)
+        return 2 * model + data + max(batch, kept)
+    return 2 * model + data + batch + kept
+
+
 def check_differentiable(term: Term) -> None:
     """Refuse a loss that θ does not reach, or that can't be differentiated twice, saying why."""
     leaves = {name: t.detach().requires_grad_() for name, t in term.theta.items()}

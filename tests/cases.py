@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -52,6 +53,20 @@ class Tied(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = torch.tanh(self.second(torch.tanh(self.first(x))))
         return self.head(hidden @ self.first.weight.T)
+
+
+class Attention(nn.Module):
+    """Attention by the function whose fast ways have no second derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs, self.mix, self.head = nn.Linear(2, 8), nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.mix(self.inputs(x.view(-1, 3, 2))).view(-1, 3, 3, 2, 4)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.head(mixed.permute(0, 2, 1, 3).flatten(2).mean(1))
 
 
 class Unused(nn.Module):
@@ -126,6 +141,7 @@ CASES: dict[str, Case] = {
     "frozen": Case(frozen),
     "logistic": Case(lambda: mlp()),
     "unused": Case(Unused),
+    "attention": Case(Attention),
     "regression": Case(lambda: mlp(6, outputs=2), loss="mse", outputs=2),
     "linear regression": Case(lambda: mlp(outputs=1), loss="mse", outputs=1),
 }
@@ -154,7 +170,8 @@ def dense(model: nn.Module, x: Tensor, y: Tensor, loss: str = "cross-entropy") -
     """The reference: one batch, the module itself in eval mode, the Hessian row by row."""
     model = copy.deepcopy(model).eval()
     leaves = [p for p in model.parameters() if p.requires_grad]
-    output = model(x)
+    with sdpa_kernel(SDPBackend.MATH):  # the only one with a second derivative
+        output = model(x)
     if loss == "mse":
         losses = ((output - y.reshape(output.shape)) ** 2).flatten(1).sum(1)
     else:

@@ -91,7 +91,7 @@ def cosine(checkpoint: str, **given: Any) -> int:
     files = Outputs(checkpoint, f"cosine-{name}", given)
     target = Target(say, checkpoint, **given)
     objective = target.objective(target.attack(name), refresh="each")
-    target.introduce(objective)
+    target.introduce(objective, vectors=3 + given["draws"])
     directions = given["directions"]
     if given["dry_run"]:
         count = 2 * len(directions) * given["draws"] * given["points"]

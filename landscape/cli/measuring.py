@@ -119,6 +119,7 @@ def _attack(target: Any, given: dict[str, Any]) -> Any:
 
 def dry_run(say: Any, gathered: Gathered, files: Sequence[Path]) -> int:
     """The plan with its estimated times."""
+    from landscape.cli.output import gib
     from landscape.reporting.planning import duration
     from landscape.reporting.running import planned
 
@@ -149,7 +150,7 @@ def dry_run(say: Any, gathered: Gathered, files: Sequence[Path]) -> int:
             "memory": memory,
         }
     )
-    title = f"about {duration(total)} of {duration(budget)}, about {_gib(memory)} of memory"
+    title = f"about {duration(total)} of {duration(budget)}, about {gib(memory)} of memory"
     say.table(title, ["section", "time", "settings"], rows)
     say.remark(f"would write {', '.join(map(str, files))}")
     return 0
@@ -158,14 +159,13 @@ def dry_run(say: Any, gathered: Gathered, files: Sequence[Path]) -> int:
 def measure(say: Any, gathered: Gathered, path: Path, resume: bool) -> tuple[Any, Any]:
     """The report, and the partial file to discard once it is saved."""
     from landscape.cli.resume import Partial
+    from landscape.operators import memory_needed
     from landscape.reporting import Report, report
-    from landscape.reporting.costs import memory_needed
+    from landscape.reporting.estimating import VECTORS
 
     memory = gathered.options["memory"]
-    needed = max(memory_needed(o, memory=memory) for o in gathered.networks.values())
-    say.remark(
-        f"takes about {_gib(needed)} of memory at most (less: a smaller --batch-size or --memory)"
-    )
+    networks = gathered.networks.values()
+    say.memory(max(memory_needed(o, vectors=VECTORS, memory=memory) for o in networks))
     partial = Partial(path, resume=resume, say=say, read=Report.load)
     with say.progress("section") as bar:
         found = report(
@@ -193,7 +193,3 @@ def conclude(say: Any, found: Any) -> int:
     for network, key, why in failed:
         say.warn(f"{network}, {key} failed: {why}")
     return 1 if failed else 3 if doubts else 0
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2g} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"

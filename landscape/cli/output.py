@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,16 @@ class Say:
         if title:
             console.print(title, soft_wrap=True)
         console.print(table)
+
+    def memory(self, needed: int, device: Any = None) -> None:
+        """What a measurement will keep, before it does; a warning if that is more than there is."""
+        free = _free(device)
+        self.remark(f"takes up to about {gib(needed)} of memory")
+        if needed > free:
+            self.warn(
+                f"that is more than the {gib(free)} that are free: use a smaller --batch-size, "
+                "--n-examples or --memory."
+            )
 
     def json(self, content: Any) -> None:
         if self.as_json:
@@ -152,6 +163,24 @@ class Outputs:
             save_all(self.path, results, overwrite=self.overwrite),
             *save_figure(figure, self.stem, overwrite=self.overwrite),
         ]
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:.2g} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
+
+
+def _free(device: Any) -> float:
+    """Bytes of memory that nothing uses, of an accelerator or the machine; infinite if unknown."""
+    import torch
+
+    if device is not None and device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    kib = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines)}
+    return 1024.0 * int(kib["MemAvailable"]) if "MemAvailable" in kib else math.inf
 
 
 def _duration(seconds: float) -> str:

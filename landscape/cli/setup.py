@@ -17,9 +17,13 @@ from landscape.diagnostics import evaluate
 from landscape.diagnostics.eigenvalues import random_loss
 from landscape.errors import UsageError
 from landscape.objective import Objective
+from landscape.operators import memory_needed
 from landscape.results import Estimate
 from landscape.structured import pair
 from landscape.training.subsets import Subset
+
+# Bytes; less is there on every machine.
+_WORTH_SAYING = 1 << 29
 
 
 class Target:
@@ -150,9 +154,10 @@ class Target:
                 "data by --data."
             )
 
-    def introduce(self, objective: Objective) -> None:
+    def introduce(self, objective: Objective, *, vectors: int = 0, memory: int = 0) -> None:
         """Say what is measured, clean accuracy first, and warn near chance; of what is no
-        classifier the loss alone."""
+        classifier the loss alone. With ``vectors``, also what memory it takes (``memory_needed``).
+        """
         method = self.checkpoint.method.get("name", "unknown training")
         plain = objective.with_attack(None)
         value = plain.value()
@@ -161,6 +166,7 @@ class Target:
                 f"{self.path.name}: {self.spec.name}, {method}, {self.data_name}/{self.split}, "
                 f"{value.samples} examples; {plain.loss_name} {value.loss:.4g}"
             )
+            self._say_memory(objective, vectors, memory)
             return
         clean = evaluate(plain)
         self.say.remark(
@@ -175,6 +181,12 @@ class Target:
                 f"clean accuracy is near chance ({100 / clean.classes:.0f} %): weights, "
                 "normalisation or data probably don't match."
             )
+        self._say_memory(objective, vectors, memory)
+
+    def _say_memory(self, objective: Objective, vectors: int, memory: int) -> None:
+        needed = memory_needed(objective, vectors=vectors, memory=memory) if vectors else 0
+        if needed >= _WORTH_SAYING:
+            self.say.memory(needed, objective.device)
 
 
 def device(name: str) -> torch.device:

@@ -219,12 +219,14 @@ def _points(say: Any, files: dict[str, tuple[str, str]], given: dict[str, Any]) 
                 attack = target.attack(given["attack"], eps=eps) if eps else None
                 objective = target.objective(attack)
                 if eps == sweep[0]:
-                    target.introduce(objective)
+                    target.introduce(
+                        objective, vectors=5 * given["top"] + 30, memory=given["memory"]
+                    )
                 point = replace(point, against="attack radius ε", position=eps, objective=objective)
                 yield replace(point, name=f"{name}-eps{eps:g}", series=name)
             continue
         objective = target.objective(target.attack(given["attack"]))
-        target.introduce(objective)
+        target.introduce(objective, vectors=5 * given["top"] + 30, memory=given["memory"])
         if not given["per_layer"]:
             yield replace(point, objective=objective)
             continue

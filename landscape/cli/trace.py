@@ -56,7 +56,9 @@ def trace(checkpoints: tuple[str, ...], **given: Any) -> int:
     found: dict[str, Trace] = {}
     for name, (target, attack) in several.targets(say, checkpoints, given).items():
         objective = target.objective(attack)
-        target.introduce(objective)
+        # Sixteen columns at a time; the sharper methods keep all of theirs.
+        vectors = 48 if given["method"] == "hutchinson" else 48 + 2 * given["samples"]
+        target.introduce(objective, vectors=vectors, memory=given["memory"])
         if given["dry_run"]:
             operator = Hessian(objective, memory=given["memory"])
             probe = torch.ones(operator.size, dtype=operator.dtype, device=operator.device)

@@ -14,7 +14,7 @@ from landscape.attacks import Attack
 from landscape.diagnostics.input_hessians import choose, peek
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
-from landscape.operators import MEMORY, Hessian, graph_bytes
+from landscape.operators import MEMORY, Hessian
 from landscape.random import Streams
 
 # Samples that a pass is timed on, unless two of them already take so many seconds.
@@ -167,23 +167,3 @@ def _time(step: Callable[[], object]) -> float:
         if least > _SHORT:
             break
     return least
-
-
-def memory_needed(objective: Objective, *, memory: int = MEMORY, vectors: int = 50) -> int:
-    """Bytes that a report keeps at once, roughly: model, data, graphs and vectors, one batch.
-
-    A gradient's graph is measured on two samples; a gradient holds that of a whole batch, and what
-    Hessian-vector products keep is bounded by ``memory``, with an eighth of it for one product.
-    """
-    model = sum(t.numel() * t.element_size() for t in objective.model.state_dict().values())
-    first = next(objective.with_attack(None).terms())
-    each = graph_bytes(first.split(2)[0]) // min(2, len(first.x))
-    batch = each * len(first.x)
-    samples = objective.batches.samples
-    data = first.x[0].numel() * first.x.element_size() * samples
-    if not objective.batches.in_memory:
-        data //= len(objective.batches)
-    basis = vectors * P.size(objective.params) * objective.dtype.itemsize
-    # Kept graphs of products are up to 1.4 times those of gradients (``operators.KEEPING``).
-    kept = min(memory + memory // 8, int(1.4 * each * samples) + basis)
-    return int(2 * model + data + max(batch, kept))

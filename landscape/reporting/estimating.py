@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscape.attacks import Attack
-from landscape.operators import MEMORY
-from landscape.reporting.costs import Pace, measure_pace, memory_needed
+from landscape.operators import MEMORY, memory_needed
+from landscape.reporting.costs import Pace, measure_pace
 from landscape.reporting.planning import Choice, plan
 from landscape.reporting.sections import Section
 from landscape.reporting.subjects import Subject, shortened
+
+# Of the size of θ, that the largest of a report's sections keeps.
+VECTORS = 50
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def estimate(
     return Estimates(
         seconds,
         ruled_out,
-        max(memory_needed(s.objective, memory=memory) for s in subjects),
+        max(memory_needed(s.objective, vectors=VECTORS, memory=memory) for s in subjects),
         np.array([p.forward.seconds(p.batch, p.batch) / p.batch for p in paces]),
         np.array(
             [
