@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,32 @@ class Objective:
         other.batches = Batches(data, device=self.device, dtype=self.dtype)
         other._adversarial = None
         return other
+
+    @contextlib.contextmanager
+    def moved(self, theta: Params, steps: Sequence[tuple[float, Params]]) -> Iterator[None]:
+        """The model itself at θ + Σ c·d for (c, d) in ``steps``, and exactly at θ afterwards.
+
+        One tensor after the other, from ``theta`` and directions that may be kept in other memory
+        than the model's: it then needs no second copy of its parameters. Adversarial examples
+        that are held stay those of before.
+        """
+        if self.attack is not None and self.refresh == "fixed" and self._adversarial is None:
+            raise UsageError(
+                "adversarial examples of data that are not kept in memory can't be held while the "
+                "model is moved: attack at every point (refresh='each'), or take fewer samples."
+            )
+        own = dict(self.model.named_parameters())
+        try:
+            for name in self.params:
+                point = theta[name].to(self.device)
+                for step, direction in steps:
+                    if name in direction:
+                        point = point.add(direction[name].to(self.device), alpha=step)
+                own[name].data.copy_(point)
+            yield
+        finally:
+            for name in self.params:
+                own[name].data.copy_(theta[name])
 
     # -- values -------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import landscape as ls
 from landscape import params as P
+from landscape.attacks import Attack, Ball
 from landscape.errors import NumericalError, UsageError
 
 X, Y = ls.Axis(-1.0, 1.0, 41), ls.Axis(-0.5, 2.0, 21)
@@ -255,3 +256,51 @@ def test_axes():
     for bad in (float("nan"), float("inf")):
         with pytest.raises(UsageError, match="range of an axis must be finite"):
             ls.Axis(-1, bad)
+
+
+@pytest.mark.parametrize(
+    "attack", [None, Attack(Ball("linf", 0.2), steps=2, step_size=0.1)], ids=["clean", "pgd"]
+)
+@pytest.mark.parametrize("refresh", ["fixed", "each"])
+@pytest.mark.parametrize("name", ["conv, batchnorm, dropout", "tied", "frozen"])
+def test_in_place_gives_the_same_numbers_and_the_same_model(name, refresh, attack):
+    case = CASES[name]
+    model = case.model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    options = {
+        "x": ls.Axis(-1, 1, 5),
+        "y": ls.Axis(-1, 0.5, 4),
+        "clean": attack is not None,
+        "per_sample": True,
+    }
+    o = ls.Objective(model, case.data(), case.loss, attack, refresh)
+    moved = ls.surface(o, in_place=True, **options)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(p.grad is None for p in model.parameters())
+    plain = ls.surface(
+        ls.Objective(case.model(), case.data(), case.loss, attack, refresh), **options
+    )
+    for field in ("loss", "accuracy", "clean_loss", "sample_loss"):
+        np.testing.assert_array_equal(getattr(moved, field), getattr(plain, field))
+    assert moved.centre_loss == plain.centre_loss
+
+
+def test_in_place_puts_back_after_an_error():
+    case = CASES["mlp"]
+    model = case.model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    o = ls.Objective(model, case.data())
+    theta = {k: p.clone() for k, p in o.params.items()}
+    with o.moved(theta, [(2.0, theta)]):
+        torch.testing.assert_close(
+            dict(model.named_parameters()), {k: 3 * p for k, p in theta.items()}
+        )
+    with pytest.raises(KeyboardInterrupt):
+        ls.surface(o, in_place=True, x=ls.Axis(-1, 1, 3), progress=stop)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])

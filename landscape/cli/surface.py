@@ -35,6 +35,11 @@ from landscape.cli import options
 @click.option("--html", is_flag=True, help="Also a page with the surface to rotate.")
 @click.option("--per-sample", is_flag=True, help="Save the loss of every sample too.")
 @click.option(
+    "--in-place",
+    is_flag=True,
+    help="For models that fill the accelerator: move the parameters themselves, and put them back.",
+)
+@click.option(
     "--grid",
     type=options.GRID,
     help="Points: 41x21 for a plane, 51 for a line. Default: 41x41, lines 51.",
@@ -115,7 +120,7 @@ def surface(checkpoint: str, **given: Any) -> int:
     target = Target(say, path, **given)
     attack = target.attack(given["attack"])
     objective = target.objective(attack, refresh=given["perturbation"])
-    target.introduce(objective, vectors=3 + (given["draws"] or 2))
+    target.introduce(objective, vectors=1 if given["in_place"] else 3 + (given["draws"] or 2))
     directions, x, y = _plane(objective, others, given)
     if given["dry_run"]:
         points = x.points * (y.points if y else given["draws"] or 1)
@@ -134,6 +139,7 @@ def surface(checkpoint: str, **given: Any) -> int:
             draws=given["draws"] or 0,
             clean=given["clean"],
             per_sample=given["per_sample"],
+            in_place=given["in_place"],
             seed=given["seed"],
             resume=partial.load(),
             save=partial.save,
@@ -221,7 +227,7 @@ def _plane(objective: Any, others: dict[str, Any], given: dict[str, Any]) -> tup
     grid = grid or ((51,) if count == 1 else (41, 41))
     if len(grid) != count:
         raise UsageError(f"{kind} holds {count} direction(s): write --grid 51 or --grid 41x21.")
-    directions = saved and saved.like(objective.params)
+    directions = saved
     if directions is None:
         directions = make(
             kind,
@@ -231,6 +237,7 @@ def _plane(objective: Any, others: dict[str, Any], given: dict[str, Any]) -> tup
             one_d=given["one_d"],
             orthogonal=given["orthogonal"],
             others=others,
+            theta={n: p.cpu() for n, p in objective.params.items()} if given["in_place"] else None,
             streams=Streams(given["seed"], "surface"),
         )
     axes = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +122,7 @@ def surface(
     draws: int = 0,
     clean: bool = False,
     per_sample: bool = False,
+    in_place: bool = False,
     seed: int = 0,
     resume: Surface | None = None,
     save: Callable[[Surface], None] | None = None,
@@ -139,6 +141,9 @@ def surface(
         draws: lines along so many random directions, for their mean and scatter.
         clean: also the clean loss and accuracy at every point, if there is an attack.
         per_sample: also keep the loss of every sample (points × samples numbers).
+        in_place: for models that fill the accelerator: the parameters themselves are moved, and put
+            back exactly, from copies of them and of the directions in the computer's memory. The
+            same numbers; without it there are four more vectors of the size of θ beside the model.
         seed: of the random directions. Another seed is another plane: compare several.
         resume: a partial surface of the same settings, whose finished points are kept.
         save: called with the partial surface after every row (every point of a line).
@@ -150,17 +155,24 @@ def surface(
     wrong far from the model, above all between two networks, unless the objective has
     ``batchnorm="reestimate"``.
     """
+    theta = objective.params
+    if in_place:
+        theta = {name: p.to("cpu", copy=True) for name, p in theta.items()}
     found = _directions(
         objective,
         directions,
         1 if y is None else 2,
         draws,
         seed,
+        theta,
         normalisation=normalisation,
         one_d=one_d,
         orthogonal=orthogonal,
         others=others,
     )
+    if in_place:
+        moved = [{name: t.cpu() for name, t in d.items()} for d in found.vectors]
+        found = dataclasses.replace(found, vectors=tuple(moved))
     vectors = found.vectors
     if draws:
         if y is not None:
@@ -205,7 +217,7 @@ def surface(
     def partial() -> Surface:
         return grid.surface(record, found, norms)
 
-    def measure(at: Params) -> dict[str, Any]:
+    def measure(at: Params | None) -> dict[str, Any]:
         value = objective.value(at)
         point: dict[str, Any] = {"loss": value.loss, "accuracy": value.accuracy}
         if per_sample:
@@ -221,7 +233,14 @@ def surface(
 
     def work(at: tuple[int, int]) -> dict[str, Any]:
         j, i = at
-        return measure(P.axpy(grid.x[i], vectors[j if draws else 0], row(j)))
+        along = vectors[j if draws else 0]
+        if not in_place:
+            return measure(P.axpy(grid.x[i], along, row(j)))
+        steps = [(float(grid.x[i]), along)]
+        if y is not None:
+            steps.insert(0, (float(grid.y[j]), vectors[1]))
+        with objective.moved(theta, steps):
+            return measure(None)
 
     def collect(at: tuple[int, int], point: dict[str, Any]) -> None:
         grid.put(*at, point)
@@ -241,6 +260,7 @@ def _directions(
     count: int,
     draws: int,
     seed: int,
+    theta: Params,
     **options: Any,
 ) -> Directions:
     if draws < 0 or draws == 1:
@@ -249,9 +269,10 @@ def _directions(
         raise UsageError("draws are of random directions: leave out the kind of directions.")
     if isinstance(directions, str):
         streams = Streams(seed, "surface")
-        return make(directions, objective, draws or count, streams=streams, **options)
+        count = draws or count
+        return make(directions, objective, count, theta=theta, streams=streams, **options)
     if isinstance(directions, Directions):
-        return directions.like(objective.params)
+        return directions.like(theta)
     return Directions("given", tuple(directions))
 
 

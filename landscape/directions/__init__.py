@@ -46,6 +46,7 @@ def make(
     one_d: str = "ignore",
     orthogonal: bool = False,
     others: Mapping[str, Params] | None = None,
+    theta: Params | None = None,
     streams: Streams,
 ) -> Directions:
     """``count`` directions of a kind around the objective's own parameters.
@@ -54,12 +55,13 @@ def make(
         normalisation, one_d: of random directions, see ``params.normalise``.
         orthogonal: make a second random direction orthogonal to the first, its length kept.
         others: for ``between`` and ``trajectory``, the parameters of other networks by name.
+        theta: the objective's parameters, in the memory where random directions are wanted.
     """
     if kind not in DIRECTIONS:
         raise unknown("kind of directions", kind, DIRECTIONS)
     if DIRECTIONS[kind].others and not others:
         raise UsageError(f"directions '{kind}' need {DIRECTIONS[kind].others}.")
-    theta = objective.params
+    theta = objective.params if theta is None else theta
 
     def drawn(n: int) -> list[Params]:
         return random(theta, n, normalisation=normalisation, one_d=one_d, streams=streams)
