@@ -20,8 +20,8 @@ from landscape.papers import Cache, Scale, measure
 from landscape.papers.drawing import panels, style_of
 from landscape.papers.li2023.along import effectiveness_along, inputs_along
 from landscape.papers.li2023.weakened import randomly_modified
-from landscape.papers.runner import execute
 from landscape.plotting.style import log_x, paper, save_figure
+from landscape.running.runner import execute
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 cache, scale = Cache(folder / "cache"), Scale("digits")

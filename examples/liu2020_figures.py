@@ -17,10 +17,10 @@ from pathlib import Path
 
 import landscape as ls
 from landscape.papers.drawing import panels
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run
 from landscape.plotting.cosine import draw
 from landscape.plotting.style import COLOURS, log_y, paper, save_figure
+from landscape.running.trained import Trained
+from landscape.running.work import Run
 from landscape.training import train
 
 EPS = 0.1

@@ -20,9 +20,9 @@ import numpy as np
 import landscape as ls
 from landscape.diagnostics import difficulty_distance
 from landscape.papers import Trained, chosen, make_figures
-from landscape.papers.work import Run
 from landscape.plotting.difficulty import draw, extremes, sheet
 from landscape.plotting.style import panel, save_figure
+from landscape.running.work import Run
 from landscape.tracking import Tracking
 from landscape.training import train
 

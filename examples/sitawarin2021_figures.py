@@ -17,10 +17,10 @@ import torch
 import landscape as ls
 from landscape.papers import Cache, Found, Scale, figures, measure
 from landscape.papers.measures import accuracy, loss_surface
-from landscape.papers.runner import execute
 from landscape.papers.sitawarin2021.surfaces import curvature
 from landscape.plotting.style import paper, save_figure
 from landscape.plotting.surface import compare
+from landscape.running.runner import execute
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 torch.set_num_threads(1)

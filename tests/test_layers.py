@@ -25,6 +25,7 @@ LAYERS = [
     ["models", "data", "tracking"],
     ["training"],
     ["connectivity", "exchange", "callbacks", "reporting"],
+    ["running"],
     ["papers"],
     ["cli"],
     ["__main__"],

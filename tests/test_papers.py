@@ -37,11 +37,11 @@ from landscape.papers import (
 from landscape.papers.claims import FAILS, HOLDS, OPEN, Verdict
 from landscape.papers.drawing import panels, typeset
 from landscape.papers.measures import accuracy
-from landscape.papers.memory import advice
-from landscape.papers.runner import do, execute, jobs_of, missing
-from landscape.papers.trained import Trained
-from landscape.papers.work import Measure, Run, everything
 from landscape.results import load, load_all
+from landscape.running.memory import advice
+from landscape.running.runner import do, execute, jobs_of, missing
+from landscape.running.trained import Trained
+from landscape.running.work import Measure, Run, everything
 from landscape.tracking import Tracking
 
 SMOKE = Scale("smoke")
@@ -536,7 +536,7 @@ def test_paper_scale_dry_run_needs_no_data(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_for_slurm_are_refused(tmp_path: Path) -> None:
-    from landscape.papers.cluster import slurm
+    from landscape.running.cluster import slurm
 
     with pytest.raises(UsageError, match="--slurm partitoin=gpu: write KEY=VALUE with one of"):
         slurm("partitoin=gpu", tmp_path)
@@ -545,7 +545,7 @@ def test_unknown_keys_for_slurm_are_refused(tmp_path: Path) -> None:
 
 
 def test_jobs_by_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from landscape.papers.cluster import slurm
+    from landscape.running.cluster import slurm
 
     # A job finds functions by the names of their modules; this one is found where it lies.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)

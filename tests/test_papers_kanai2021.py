@@ -23,9 +23,9 @@ from landscape.papers.kanai2021.checks import close, whatever, within
 from landscape.papers.kanai2021.learning import passes
 from landscape.papers.kanai2021.setting import AT, MAIN, TRADES, settings, trained
 from landscape.papers.kinds import curves, sheet
-from landscape.papers.work import Run
 from landscape.random import Streams
 from landscape.results import load_all
+from landscape.running.work import Run
 
 FIGURES = figures("kanai2021")
 PAPER, DIGITS = Scale("paper"), Scale("digits")

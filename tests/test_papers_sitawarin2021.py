@@ -561,7 +561,7 @@ def test_trajectories_and_their_claims() -> None:
 def test_norms_with_no_difficulty_to_spare_and_with_all(tmp_path: Any) -> None:
     """λ = 1 is PGD from the input itself, which moves all samples; λ = −1 is no step at all."""
     from landscape.papers import Cache
-    from landscape.papers.runner import execute
+    from landscape.running.runner import execute
 
     run = Scale("smoke").run("p-sat", keep_every=1)
     cache = Cache(tmp_path)

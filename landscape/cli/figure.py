@@ -68,7 +68,7 @@ def figure(names: tuple[str, ...], **given: Any) -> int:
     if given["slurm"] is not None:
         from pathlib import Path
 
-        from landscape.papers.cluster import slurm
+        from landscape.running.cluster import slurm
 
         executor = slurm(given["slurm"], Path(given["cache"]) / "slurm")
     with say.works("figures") as progress:
@@ -111,9 +111,10 @@ def _report(say: Any, made: Any) -> None:
 
 def _dry_run(say: Any, wanted: Any, scale: Any, given: Any) -> int:
     from landscape.papers import Cache
-    from landscape.papers.cost import planned
+    from landscape.running.cost import planned
 
-    plan = planned(wanted, scale, Cache(given["cache"]))
+    works = {f"{f.name}/{name}": work for f in wanted for name, work in f.plan(scale).items()}
+    plan = planned(works, Cache(given["cache"]), threads=scale.threads)
     say.table(
         f"{len(plan.runs)} trainings and {plan.measurements} measurements; "
         f"{plan.cached} of these are in the cache",

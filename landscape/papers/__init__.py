@@ -4,14 +4,14 @@ A figure names its work (``Run`` and ``Measure``), how it is drawn and which cla
 bear out. The work of all figures is shared in a cache, by what it is.
 """
 
-from landscape.papers.cache import Cache
 from landscape.papers.claims import Claim, Verdict
 from landscape.papers.figures import PAPERS, Figure, Found, chosen, figures
 from landscape.papers.kinds import Curves, Sheet, curves, sheet
 from landscape.papers.making import Made, make_figures
 from landscape.papers.scale import SCALES, Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import From, Measure, Run, measure
+from landscape.running.cache import Cache
+from landscape.running.trained import Trained
+from landscape.running.work import From, Measure, Run, measure
 
 __all__ = [
     "PAPERS",

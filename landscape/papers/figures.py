@@ -12,9 +12,9 @@ from landscape.errors import UsageError
 from landscape.papers.claims import Claim
 from landscape.papers.kinds import Sheet
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work
 from landscape.results import Result
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work, everything
 
 # The papers, by their keys, oldest first. Each is a package with a list FIGURES.
 PAPERS = {
@@ -94,8 +94,6 @@ class Figure:
 
     def runs(self, scale: Scale) -> list[Run]:
         """All trainings that it rests on at a scale, each once."""
-        from landscape.papers.work import everything
-
         return [w for w in everything(self.plan(scale)).values() if isinstance(w, Run)]
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landscape.errors import DataError
-from landscape.papers.cache import Cache
 from landscape.papers.figures import Figure
 from landscape.papers.report import Files, make
-from landscape.papers.runner import Executor, Progress, execute, missing
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run, Work, everything
+from landscape.running.cache import Cache
+from landscape.running.data import check_data
+from landscape.running.runner import Executor, Progress, execute, missing
+from landscape.running.work import everything
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,3 @@ def make_figures(
         report = make(files[name], plans[name], store, overwrite=overwrite)
         made.append(Made(figure, report, files[name].paths))
     return made
-
-
-def check_data(works: Mapping[str, Work]) -> None:
-    """Raise ``DataError`` if a training's data set can't be loaded."""
-    from landscape.data import load
-
-    seen = set()
-    for work in works.values():
-        if not isinstance(work, Run):
-            continue
-        config = work.config()
-        key = (config.data, work.data_dir, str(config.data_options))
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            load(config.data, "train", data_dir=work.data_dir, **config.data_options)
-        except DataError as error:
-            raise DataError(f"{work.title} needs data that are not there: {error}") from error

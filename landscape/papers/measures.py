@@ -25,7 +25,7 @@ from landscape.diagnostics import (
 )
 from landscape.diagnostics.eigenvalues import random_loss
 from landscape.objective import Objective
-from landscape.papers.trained import Trained
+from landscape.running.trained import Trained
 
 
 def eigenvalues(

@@ -14,13 +14,13 @@ import numpy as np
 
 from landscape._version import __version__
 from landscape.files import check_writable, write_atomic
-from landscape.papers.cache import Cache
 from landscape.papers.claims import OPEN, Verdict
 from landscape.papers.figures import Figure, Found
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run, Work, everything
 from landscape.plotting.style import paper, picture_paths, save_figure
 from landscape.results import Result, save_all
+from landscape.running.cache import Cache
+from landscape.running.work import Run, Work, everything
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from landscape.errors import UsageError, unknown
-from landscape.papers.work import Run
+from landscape.running.work import Run
 
 if TYPE_CHECKING:
     from landscape.tracking import Tracking

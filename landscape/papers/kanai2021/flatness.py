@@ -14,7 +14,7 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.setting import ANALOGUE, MAIN, trained
 from landscape.papers.measures import loss_surface
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 _PAIRS = (("AT+EnSGD", "AT"), ("AWP+EnSGD", "AWP"))
 _SPLITS = ("train", "test")

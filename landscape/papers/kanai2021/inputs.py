@@ -14,8 +14,8 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.bowl import Bowl
 from landscape.papers.kanai2021.toys import path
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import COLOURS
+from landscape.running.work import Work, measure
 
 X, EPS = (1.0, 1.0), 0.6
 _MATRIX, _DEPTH = ((1.0, 0.35), (0.35, 0.6)), 0.5

@@ -15,9 +15,9 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kanai2021.checks import within
 from landscape.papers.kanai2021.setting import ANALOGUE, MAIN, trained
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work
 from landscape.plotting.style import COLOURS
+from landscape.running.trained import Trained
+from landscape.running.work import Work
 
 _TRAIN, _TEST = "train_accuracy", "val_robust_accuracy"
 _AWP = "AWP (γ=0.005)"

@@ -8,7 +8,7 @@ from typing import Any
 
 from landscape.attacks import attack
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run
+from landscape.running.work import Run
 
 # Of Figs. 3, 6, 7 and Tables 1 and 3; "2ndEnSGD" is the second order of App. D.
 AT = {

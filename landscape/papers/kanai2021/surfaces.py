@@ -14,8 +14,8 @@ from landscape.papers.kanai2021.checks import whatever, within
 from landscape.papers.kanai2021.reliefs import relief, slopes
 from landscape.papers.kanai2021.toys import attack_inside, gap, kinks, smoothed, toy_surface
 from landscape.papers.scale import Scale
-from landscape.papers.work import Measure, Work, measure
 from landscape.plotting.style import PAGE, figure
+from landscape.running.work import Measure, Work, measure
 
 # The paper doesn't give the γ of Figs. 2(g), (h) and 5: the pictures are of the first, and what
 # depends on it is checked for all. .03 is what its networks are trained with.

@@ -16,8 +16,8 @@ from landscape.papers.kanai2021.setting import ANALOGUE, AT, MAIN, TRADES, setti
 from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 
 def _plan(scale: Scale, names: Sequence[str], *, trades: bool = False) -> Mapping[str, Work]:

@@ -19,7 +19,7 @@ from landscape.losses import cross_entropy
 from landscape.models import ModelSpec
 from landscape.objective import Objective
 from landscape.papers.kinds import Curves, curves
-from landscape.papers.trained import Trained
+from landscape.running.trained import Trained
 from landscape.training.folder import epoch_files
 
 SPLITS = ("train", "test")

@@ -20,8 +20,8 @@ from landscape.papers.li2023.costs import update_cost
 from landscape.papers.li2023.setting import PREACT, trained
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work, measure
 
 BASES = {"fgsm-n": "FGSM-N", "pgd": "PGD-10"}
 ADDITIONS = {

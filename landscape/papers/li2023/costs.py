@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from landscape.papers.kinds import Sheet, sheet
-from landscape.papers.trained import Trained
 from landscape.random import Streams, seeded
+from landscape.running.trained import Trained
 from landscape.training.batch import Batch
 from landscape.training.loop import update
 from landscape.training.samples import Samples

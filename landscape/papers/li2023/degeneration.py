@@ -23,8 +23,8 @@ from landscape.papers.li2023.along import (
 from landscape.papers.li2023.overfitting import ANALOGUE, DISK, band
 from landscape.papers.li2023.setting import trained
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 # From the training attack that is least to the one that is most sensitive to curvature.
 SCHEMES = {"pgd": "PGD-10", "fgsm-r": "FGSM-R", "fgsm": "FGSM"}

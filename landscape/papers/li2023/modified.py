@@ -17,8 +17,8 @@ from landscape.papers.li2023.overfitting import ANALOGUE, DISK
 from landscape.papers.li2023.setting import trained
 from landscape.papers.li2023.weakened import randomly_modified, trained_on_weakened
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_x
+from landscape.running.work import Work, measure
 
 SCALES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 FLIPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

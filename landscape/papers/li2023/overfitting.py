@@ -15,7 +15,7 @@ from landscape.papers.kinds import Curves
 from landscape.papers.li2023.along import by_method, inputs_along, losses_along, smoothed
 from landscape.papers.li2023.setting import squared, trained
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 NAMES = {"standard": "standard training", "fgsm-r": "FGSM-R training", "pgd": "PGD-10 training"}
 # Eq. 9 and 10. The paper prints neither grid; α runs "from 0 to 1", β is in units of Table 1's,

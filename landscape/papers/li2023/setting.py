@@ -17,7 +17,7 @@ from torch import nn
 from landscape.attacks import attack
 from landscape.models import ModelSpec
 from landscape.papers.scale import Scale
-from landscape.papers.work import From, Run
+from landscape.running.work import From, Run
 from landscape.training.paper_recipes import PAPER_RECIPES
 
 # Section 4, Section 5.1 and its TinyImageNet.

@@ -20,7 +20,7 @@ from landscape.papers.li2023.benchmark import (
 from landscape.papers.li2023.overfitting import ANALOGUE
 from landscape.papers.li2023.setting import PREACT, TINY, trained
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work
+from landscape.running.work import Work
 
 
 def _against(

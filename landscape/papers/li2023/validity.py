@@ -22,10 +22,10 @@ from landscape.papers.li2023.along import (
 from landscape.papers.li2023.overfitting import ANALOGUE, DISK, NAMES
 from landscape.papers.li2023.setting import trained
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_x
 from landscape.random import Streams
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 ENOUGH = 50

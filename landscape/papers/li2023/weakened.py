@@ -21,8 +21,8 @@ from landscape.diagnostics import effectiveness
 from landscape.objective import Objective
 from landscape.papers.kinds import Curves, curves
 from landscape.papers.li2023.along import curvature
-from landscape.papers.trained import Trained
 from landscape.random import Streams
+from landscape.running.trained import Trained
 from landscape.training.batch import Batch
 from landscape.training.loop import fit
 from landscape.training.methods import Method

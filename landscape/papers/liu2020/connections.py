@@ -27,8 +27,8 @@ from landscape.papers.liu2020.setting import (
     trained,
 )
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import COLOURS
+from landscape.running.work import Work, measure
 
 FAMILIES = (RESNET, LENET)
 ORDERS = {"resnet": 4, "lenet": 2}

@@ -27,7 +27,7 @@ from landscape.papers.liu2020.setting import (
 )
 from landscape.papers.measures import cosine_along
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 KINDS = ("random", "eigen")
 HIGH = 0.9  # a "very high" cosine

@@ -24,8 +24,8 @@ from landscape.papers.liu2020.setting import (
     radius,
 )
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work
 from landscape.plotting.style import COLOURS
+from landscape.running.work import Work
 
 FAMILIES = (RESNET, LENET)
 SIMILAR = 1.5  # largest over smallest of what is of "similar magnitude"

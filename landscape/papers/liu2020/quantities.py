@@ -11,7 +11,7 @@ from landscape.connectivity import Connectivity, CurvePlan, connect
 from landscape.diagnostics import evaluate
 from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
+from landscape.running.trained import Trained
 
 
 def held_out_errors(

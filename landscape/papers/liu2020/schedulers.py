@@ -22,8 +22,8 @@ from landscape.papers.liu2020.setting import (
     trained,
 )
 from landscape.papers.scale import Scale
-from landscape.papers.work import Measure, Work, measure
 from landscape.plotting.style import log_x
+from landscape.running.work import Measure, Work, measure
 
 BUDGETS = ("constant", "cosine", "linear")
 # Of 10 classes: a robust error from here on is that of a network that has not learned the task.

@@ -14,8 +14,8 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
 from landscape.papers.liu2020.setting import LENET, RESNET, VGG, target, trained
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import COLOURS, log_y
+from landscape.running.work import Work, measure
 
 FAMILIES = {family.key: family for family in (RESNET, VGG, LENET)}
 TOL = 1e-9

@@ -13,7 +13,7 @@ from typing import Any
 
 from landscape.attacks import attack
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run
+from landscape.running.work import Run
 from landscape.tracking import Tracking
 
 

@@ -15,8 +15,8 @@ from landscape.papers.drawing import panels
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import COLOURS
+from landscape.running.work import Work, measure
 
 EPS = (0.6, 1.2)
 SIDE = 1e-7  # from a kink, where its slopes are taken

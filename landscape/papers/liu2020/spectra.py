@@ -27,8 +27,8 @@ from landscape.papers.liu2020.setting import (
 )
 from landscape.papers.measures import eigenvalues
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_y
+from landscape.running.work import Work, measure
 
 # "Similar" losses of random networks: the paper's own numbers differ by 1.8 % at most.
 SIMILAR = 0.05

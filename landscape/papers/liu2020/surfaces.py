@@ -26,9 +26,9 @@ from landscape.papers.liu2020.setting import (
 )
 from landscape.papers.measures import loss_surface
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import PAGE, figure
 from landscape.plotting.surface import relief
+from landscape.running.work import Work, measure
 
 FAMILIES = (RESNET, LENET)
 

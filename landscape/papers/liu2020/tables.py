@@ -26,7 +26,7 @@ from landscape.papers.liu2020.setting import (
     target,
 )
 from landscape.papers.scale import Scale
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 # -- Table 1 --------------------------------------------------------------------------------------
 

@@ -19,9 +19,9 @@ from landscape.papers.liu2022.groups import SHOWN
 from landscape.papers.liu2022.learning import no_decay
 from landscape.papers.liu2022.setting import SHORT, full
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work, measure
 from landscape.plotting.style import COLOURS
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work, measure
 from landscape.training.folder import epoch_files
 
 # As long as the whole trainings in the paper; at digits scale half, as IAT has three attacks.

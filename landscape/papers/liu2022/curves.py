@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from landscape.papers.drawing import line, over_seeds, style_of
-from landscape.papers.trained import Trained
+from landscape.running.trained import Trained
 
 # What every figure of learning curves has in place of the paper's.
 HELD_OUT = "Held-out errors are those on the validation split, after every epoch."

@@ -20,9 +20,9 @@ from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.liu2022.corruptions import CIFAR10C, CORRUPTIONS, corrupted
 from landscape.papers.liu2022.setting import EPOCHS, SHORT, WRN34, full
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Measure, Run, Work, measure
 from landscape.plotting.style import COLOURS
+from landscape.running.trained import Trained
+from landscape.running.work import Measure, Run, Work, measure
 from landscape.training.folder import epoch_files
 
 LEFT = ("short", "long", "wide")

@@ -17,8 +17,8 @@ from landscape.papers.liu2022.curves import HELD_OUT, decay, draw, finish, gap
 from landscape.papers.liu2022.setting import FAST, RN18, WRN34, full
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work, measure
 
 EPOCHS = {"digits": 15, "mnist": 38, "paper": 38}
 MOMENTUM, FIXED = 0.9, 0.1  # ρ and β of the paper

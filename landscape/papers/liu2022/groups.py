@@ -15,8 +15,8 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.liu2022.curves import HELD_OUT, decay, held_out, training
 from landscape.papers.liu2022.setting import EPOCHS, full, sixths
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 from landscape.training.folder import epoch_files
 
 SHOWN = (0, 3, 6, 9)  # of ten groups; 0 is the hardest

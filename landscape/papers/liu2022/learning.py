@@ -26,8 +26,8 @@ from landscape.papers.liu2022.setting import (
     subset,
 )
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work
+from landscape.running.trained import Trained
+from landscape.running.work import Work
 
 # A rise of the held-out error below this, or a robust accuracy within this of chance, is none.
 SMALL = 0.02

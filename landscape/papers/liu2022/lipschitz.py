@@ -16,9 +16,9 @@ from landscape.papers.kinds import Curves, Sheet, curves, sheet
 from landscape.papers.liu2022.radii import radius_run
 from landscape.papers.liu2022.setting import KINDS, L2, LINF, at, subset
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_y
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 from landscape.training.folder import epoch_files
 
 

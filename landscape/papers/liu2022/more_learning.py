@@ -33,7 +33,7 @@ from landscape.papers.liu2022.learning import (
 )
 from landscape.papers.liu2022.setting import EPOCHS, KINDS, RN18, SVHN, at, full, sixths, subset
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run, Work
+from landscape.running.work import Run, Work
 
 # -- Fig. 5: optimisers -----------------------------------------------------------------------
 

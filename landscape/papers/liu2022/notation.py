@@ -24,8 +24,8 @@ from landscape.papers.kinds import Curves, Sheet, curves, sheet
 from landscape.papers.liu2022.fast import FIXED, MOMENTUM
 from landscape.papers.liu2022.setting import full
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 
 @dataclass(frozen=True)

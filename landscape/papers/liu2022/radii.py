@@ -15,7 +15,7 @@ from landscape.papers.liu2022.curves import HELD_OUT, decay, draw, finish
 from landscape.papers.liu2022.learning import NEEDS, each, of
 from landscape.papers.liu2022.setting import EPOCHS, KINDS, L2, LINF, SHORT, at, full, subset
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run, Work
+from landscape.running.work import Run, Work
 
 
 def radius_run(scale: Scale, kind: str, eps: float, norm: str, seed: int) -> Run:

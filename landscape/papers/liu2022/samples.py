@@ -15,11 +15,11 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
 from landscape.papers.liu2022.setting import EPOCHS, L2, RN18, SHORT, SVHN, at, full
 from landscape.papers.scale import Scale
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work, measure
 from landscape.plotting.difficulty import extremes
 from landscape.plotting.sheets import draw_sheet
 from landscape.plotting.style import COLOURS
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work, measure
 
 
 def extreme_examples(run: Trained, *, each: int = 3, attack: str = "pgd-10") -> Examples:

@@ -13,7 +13,7 @@ from typing import Any
 
 from landscape.attacks import attack
 from landscape.papers.scale import Scale
-from landscape.papers.work import From, Run
+from landscape.running.work import From, Run
 from landscape.tracking import Tracking
 
 RN18 = {"digits": "digits", "mnist": "mnist", "paper": "liu2022/cifar10-rn18"}

@@ -17,7 +17,7 @@ from landscape.papers.liu2022.fast import robust, strongest
 from landscape.papers.liu2022.setting import RN18, SVHN, WRN34, common, full
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
-from landscape.papers.work import From, Run, Work, measure
+from landscape.running.work import From, Run, Work, measure
 from landscape.training.mixing import Extra
 
 # Reweighting and λ of the KL term.

@@ -11,7 +11,7 @@ from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021 import table_claims
 from landscape.papers.sitawarin2021.setting import DEFENCES, larger, main, mnist, networks
 from landscape.papers.sitawarin2021.tables import Settings, plan, table_of
-from landscape.papers.work import Work
+from landscape.running.work import Work
 
 _HALF = "AutoAttack on 150 of the 300 test images."
 

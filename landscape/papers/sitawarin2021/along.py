@@ -14,7 +14,7 @@ from landscape.diagnostics import evaluate, spectrum, trace
 from landscape.papers.kinds import Curves, curves
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.setting import main
-from landscape.papers.trained import Trained
+from landscape.running.trained import Trained
 
 EIGENVALUE, TRACE, GRADIENT = "λ_max", "trace", "gradient norm"
 

@@ -12,7 +12,7 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.along import length, measured_epochs, norms_along
 from landscape.papers.sitawarin2021.setting import HOURS, main, seeds
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 H_SAT, P_SAT, HELD = "H-SAT", "P-SAT", "P-SAT, λ held at 0"
 

@@ -17,10 +17,10 @@ from landscape.papers.drawing import panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, larger, main
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
 from landscape.plotting.sheets import draw_sheet
 from landscape.plotting.style import log_x, log_y
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 GROUP = 32
 

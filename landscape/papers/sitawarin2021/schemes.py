@@ -20,8 +20,8 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.setting import main, seeds
-from landscape.papers.trained import Trained
-from landscape.papers.work import Work, measure
+from landscape.running.trained import Trained
+from landscape.running.work import Work, measure
 
 
 @dataclass(frozen=True)

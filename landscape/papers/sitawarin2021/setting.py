@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from landscape.papers.scale import Scale
-from landscape.papers.work import Run
+from landscape.running.work import Run
 
 DEFENCES = {
     "AT": "pgd",

@@ -24,8 +24,8 @@ from landscape.papers.sitawarin2021.along import (
     measured_epochs,
 )
 from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, main, seeds
-from landscape.papers.work import Work, measure
 from landscape.plotting.style import log_y
+from landscape.running.work import Work, measure
 
 _LABELS = {
     EIGENVALUE: "$\\lambda_{\\max}$ (nats / weight²)",

@@ -13,8 +13,8 @@ from landscape.papers.figures import Figure, Found
 from landscape.papers.measures import loss_surface
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.setting import COMPARED, HOURS, main, seeds
-from landscape.papers.work import Work, measure
 from landscape.plotting import surface as plots
+from landscape.running.work import Work, measure
 
 
 def _plan(scale: Scale) -> Mapping[str, Work]:

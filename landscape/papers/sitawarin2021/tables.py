@@ -13,7 +13,7 @@ from landscape.papers.kinds import Sheet, sheet
 from landscape.papers.measures import accuracy
 from landscape.papers.scale import Scale
 from landscape.papers.sitawarin2021.setting import Setting, seeds
-from landscape.papers.work import Work, measure
+from landscape.running.work import Work, measure
 
 Settings = Callable[[Scale], Sequence[Setting]]
 

@@ -12,8 +12,8 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import line, panels, style_of
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
-from landscape.papers.work import measure
 from landscape.plotting.style import COLOURS
+from landscape.running.work import measure
 
 LOSS, SECOND, PROBABILITY = "loss", "second derivative", "probability of the true class"
 

@@ -19,8 +19,8 @@ from landscape.papers.claims import Claim, Verdict
 from landscape.papers.drawing import panels
 from landscape.papers.figures import Figure, Found
 from landscape.papers.kinds import Curves, curves
-from landscape.papers.work import measure
 from landscape.plotting.style import COLOURS
+from landscape.running.work import measure
 
 CENTRE, RADIUS, LEVELS = (0.32, 0.42), 0.3, (0.0, 1 / 3, 2 / 3, 1.0)
 STEEPNESS, HEIGHT, WAVE = 20.0, 0.55, 0.06

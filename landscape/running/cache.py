@@ -17,15 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from landscape.files import write_atomic
-from landscape.papers.trained import Trained
-from landscape.papers.work import Run, Work
 from landscape.results import Result, load
+from landscape.running.trained import Trained
+from landscape.running.work import Run, Work
 
 MISSING, DAMAGED, INTACT = "missing", "damaged", "intact"
 
 
 class Cache:
-    """The folder that figures share."""
+    """A folder of finished work, which any number of plans and processes may share."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()

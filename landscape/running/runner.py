@@ -1,4 +1,4 @@
-"""Do the work of figures: in order, each once, several at a time, here or on a cluster."""
+"""Do the work of a plan: in order, each once, several at a time, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from landscape.errors import CheckpointError, DataError, LandscapeError
-from landscape.papers.cache import DAMAGED, INTACT, Cache
-from landscape.papers.memory import advice, ran_out
-from landscape.papers.work import Run, Work, everything
+from landscape.running.cache import DAMAGED, INTACT, Cache
+from landscape.running.memory import advice, ran_out
+from landscape.running.work import Run, Work, everything
 
 Progress = Callable[[int, int, str], None]
 

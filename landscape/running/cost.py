@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from landscape.papers.cache import INTACT, Cache
-from landscape.papers.figures import Figure
-from landscape.papers.scale import Scale
-from landscape.papers.work import Run, everything
+from landscape.running.cache import INTACT, Cache
+from landscape.running.work import Run, Work, everything
 from landscape.training import TrainConfig
 
 
@@ -50,7 +48,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Planned:
-    """All that some figures need."""
+    """All that a plan needs."""
 
     runs: Sequence[PlannedRun]
     measurements: int
@@ -90,21 +88,27 @@ _SAMPLES = {
 }
 
 
-def planned(figures: Sequence[Figure], scale: Scale, cache: Cache) -> Planned:
-    """Everything that figures rest on at a scale, and what of it is there already."""
-    works = {f"{f.name}/{name}": w for f in figures for name, w in f.plan(scale).items()}
+def planned(works: Mapping[str, Work], cache: Cache, *, threads: int | None = None) -> Planned:
+    """Everything that works rest on, and what of it is there already.
+
+    ``threads``: of every process, ``None`` for torch's own.
+    """
     whole = everything(works)
     there = {digest for digest, work in whole.items() if cache.state(work) == INTACT}
     speeds: dict[str, tuple[float, float]] = {}
     runs = []
     for digest, work in whole.items():
         if isinstance(work, Run):
-            runs.append(_planned(work, digest, digest in there, scale, speeds))
+            runs.append(_planned(work, digest, digest in there, threads, speeds))
     return Planned(runs, len(whole) - len(runs), len(there))
 
 
 def _planned(
-    run: Run, digest: str, cached: bool, scale: Scale, speeds: dict[str, tuple[float, float]]
+    run: Run,
+    digest: str,
+    cached: bool,
+    threads: int | None,
+    speeds: dict[str, tuple[float, float]],
 ) -> PlannedRun:
     config = run.config()
     updates, seconds = _updates(config), None
@@ -114,7 +118,7 @@ def _planned(
     elif updates is not None:
         key = f"{config.model} {config.plan.batch_size}"
         if key not in speeds:
-            speeds[key] = _speed(config, scale)
+            speeds[key] = _speed(config, threads)
         seconds = updates * (forward * speeds[key][0] + backward * speeds[key][1])
     return PlannedRun(
         title=run.title,
@@ -138,11 +142,11 @@ def _updates(config: TrainConfig) -> int | None:
     return config.plan.epochs * -(-samples // config.plan.batch_size)
 
 
-def _speed(config: TrainConfig, scale: Scale) -> tuple[float, float]:
+def _speed(config: TrainConfig, threads: int | None) -> tuple[float, float]:
     """Seconds of one forward and of one backward pass over a batch, the best of three."""
     before = torch.get_num_threads()
-    if scale.threads is not None:
-        torch.set_num_threads(scale.threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         # Fewer samples do where a batch would take long.
         size = min(config.plan.batch_size, 16)

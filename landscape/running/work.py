@@ -1,4 +1,4 @@
-"""What a figure is made from, as data: trainings, and measurements of the trained networks."""
+"""Work as data: trainings, and measurements of the trained networks."""
 
 from __future__ import annotations
 

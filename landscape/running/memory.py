@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from landscape.papers.cache import Cache
-from landscape.papers.work import Run, Work
+from landscape.running.cache import Cache
+from landscape.running.work import Run, Work
 
 
 class _EnoughError(Exception):

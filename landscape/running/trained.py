@@ -16,8 +16,8 @@ from landscape.checkpoints import Checkpoint
 from landscape.diagnostics import Difficulty
 from landscape.models import ModelSpec
 from landscape.objective import Objective
-from landscape.papers.work import Run
 from landscape.results import load
+from landscape.running.work import Run
 from landscape.tracking import Track
 from landscape.training.config import TrainConfig
 from landscape.training.folder import epoch_file
