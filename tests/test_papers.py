@@ -38,8 +38,9 @@ from landscape.papers.claims import FAILS, HOLDS, OPEN, Verdict
 from landscape.papers.drawing import panels, typeset
 from landscape.papers.measures import accuracy
 from landscape.results import load, load_all
+from landscape.running.jobs import do, jobs_of
 from landscape.running.memory import advice
-from landscape.running.runner import do, execute, jobs_of, missing
+from landscape.running.runner import execute, missing
 from landscape.running.trained import Trained
 from landscape.running.work import Measure, Run, everything
 from landscape.tracking import Tracking

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,42 @@ SLURM = (
 )
 
 
-def slurm(text: str, folder: Path) -> Any:
-    """submitit's executor for ``KEY=VALUE,...``; ``cluster=local`` runs jobs on this machine.
+# How often a job that reached its time limit is put into the queue again.
+REQUEUES = 20
+
+
+@dataclass(frozen=True)
+class Requeued:
+    """A function as a job that goes back into the queue when it is preempted or out of time.
+
+    It is then called again with the same arguments: what it had finished is in the cache, and a
+    training goes on from its last epoch.
+    """
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def checkpoint(self, *args: Any) -> Any:
+        """What submitit asks for before it requeues the job."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *args)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """submitit's executor, whose jobs are requeued."""
+
+    executor: Any
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.executor.submit(Requeued(function), *args)
+
+
+def slurm(text: str, folder: Path) -> Cluster:
+    """An executor for ``KEY=VALUE,...``; ``cluster=local`` runs jobs on this machine.
 
     Every job is one training with its measurements. Logs lie in ``folder``. Raises ``UsageError``
     for unknown keys, or if submitit is not installed.
@@ -45,8 +81,10 @@ def slurm(text: str, folder: Path) -> Any:
         wanted[own or f"slurm_{key}"] = int(value) if value.isdigit() else value
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster or "slurm")
+        executor = submitit.AutoExecutor(
+            folder=folder, cluster=cluster or "slurm", slurm_max_num_timeout=REQUEUES
+        )
     except RuntimeError as error:
         raise UsageError(f"--slurm: {error}. Is this a machine with SLURM?") from error
     executor.update_parameters(**{"timeout_min": 600, **wanted})
-    return executor
+    return Cluster(executor)

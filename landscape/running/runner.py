@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from landscape.errors import CheckpointError, DataError, LandscapeError
 from landscape.running.cache import DAMAGED, INTACT, Cache
-from landscape.running.memory import advice, ran_out
-from landscape.running.work import Run, Work, everything
+from landscape.running.jobs import UNMET, Job, do, in_order, jobs_of
+from landscape.running.work import Work, everything
 
 Progress = Callable[[int, int, str], None]
+
+DIED = "its process was killed twice, as when memory runs out: fewer --jobs may help"
 
 
 class Future(Protocol):
@@ -37,18 +40,6 @@ class Outcome:
     done: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training with the measurements of it alone, or one measurement: what one process does."""
-
-    works: tuple[Work, ...]
-
-    @property
-    def needs(self) -> set[str]:
-        own = {work.digest for work in self.works}
-        return {need.digest for work in self.works for need in work.needs} - own
 
 
 def missing(works: Mapping[str, Work], cache: Cache) -> tuple[dict[str, Work], Outcome]:
@@ -75,20 +66,6 @@ def missing(works: Mapping[str, Work], cache: Cache) -> tuple[dict[str, Work], O
     return dict(reversed(todo.items())), outcome
 
 
-def jobs_of(todo: Mapping[str, Work]) -> list[Job]:
-    """The work as jobs: what measures a single run goes with its training."""
-    own: dict[str, list[Work]] = {d: [w] for d, w in todo.items() if isinstance(w, Run)}
-    alone: list[Work] = []
-    for work in todo.values():
-        if isinstance(work, Run):
-            continue
-        if len(work.needs) == 1 and work.needs[0].digest in own:
-            own[work.needs[0].digest].append(work)
-        else:
-            alone.append(work)
-    return [Job(tuple(works)) for works in own.values()] + [Job((work,)) for work in alone]
-
-
 def execute(
     works: Mapping[str, Work],
     cache: Cache,
@@ -96,6 +73,7 @@ def execute(
     jobs: int = 1,
     threads: int | None = None,
     executor: Executor | None = None,
+    retry_failed: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Do what is missing of ``works`` and of what they need; finished work is never repeated.
@@ -103,198 +81,154 @@ def execute(
     Args:
         works: by any name. jobs: processes at once. threads: of each, ``None`` for torch's own.
         executor: does the jobs elsewhere, ``slurm``'s for example.
+        retry_failed: whether to try again what failed earlier; without it that has failed.
         progress: called as (works done, works in all, what was done).
 
-    A job that fails doesn't stop the others, only what needs it; ``Outcome.failed`` says why.
+    A job that fails doesn't stop the others, only what needs it; ``Outcome.failed`` says why. One
+    whose process is killed is tried once more, from its last checkpoint.
     """
     todo, outcome = missing(works, cache)
+    if not retry_failed:
+        for digest, work in [*todo.items()]:
+            reason = cache.failure(work)
+            if reason is not None:
+                outcome.failed[digest] = reason
+                del todo[digest]
     for digest in outcome.damaged:
-        if progress is not None:
+        if progress is not None and digest in todo:
             progress(0, len(todo), f"{todo[digest].title}: cached file is damaged, made again")
-    waiting = jobs_of(todo)
+    plan = _Plan(todo, cache, threads, outcome, progress)
     if jobs == 1 and executor is None:
-        _one_by_one(waiting, cache, threads, outcome, len(todo), progress)
-    elif waiting:
-        _at_once(waiting, cache, jobs, threads, executor, outcome, len(todo), progress)
+        plan.one_by_one()
+    elif plan.waiting:
+        plan.at_once(jobs, executor)
     return outcome
 
 
-def do(job: Job, folder: Path, threads: int | None) -> dict[str, str]:
-    """One job in this process; the error of each work that failed, by digest."""
-    import torch
+class _Plan:
+    """The jobs that wait, and what came of the others."""
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    cache = Cache(folder)
-    errors: dict[str, str] = {}
-    for work in job.works:
-        broken = [need.digest for need in work.needs if need.digest in errors]
-        if broken:
-            errors[work.digest] = _UNMET
-            continue
+    def __init__(
+        self,
+        todo: Mapping[str, Work],
+        cache: Cache,
+        threads: int | None,
+        outcome: Outcome,
+        progress: Progress | None,
+    ) -> None:
+        self.waiting = jobs_of(todo)
+        self._cache, self._threads = cache, threads
+        self._outcome, self._progress = outcome, progress
+        self._ended, self._total = 0, len(todo)
+
+    def one_by_one(self) -> None:
+        """All jobs in this process."""
+        import torch
+
+        before = torch.get_num_threads()
         try:
-            with cache.reserved(work):
-                if cache.state(work) != INTACT:
-                    _make(work, cache)
-        except Exception as error:
-            errors[work.digest] = _explain(work, error, cache)
-    return errors
+            for job in in_order(self.waiting):
+                if not self._unmet(job):
+                    self._end(job, do(job, self._cache.folder, self._threads))
+        finally:
+            torch.set_num_threads(before)
 
+    def at_once(self, jobs: int, executor: Executor | None) -> None:
+        """Several jobs at a time in other processes."""
+        local, waiting = executor is None, self.waiting
+        pool: Any = _pool(jobs) if local else executor
+        at_once = jobs if local else len(waiting)
+        running: list[tuple[Job, Future]] = []
+        pending = {work.digest for job in waiting for work in job.works}
+        deaths: Counter[Job] = Counter()
 
-def _make(work: Work, cache: Cache) -> None:
-    start = time.perf_counter()
-    if cache.state(work) == DAMAGED:
-        cache.discard(work)
-    place = cache.place(work)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(work, Run):
+        def end(job: Job, errors: Mapping[str, str]) -> None:
+            pending.difference_update(work.digest for work in job.works)
+            self._end(job, errors)
+
+        def died(job: Job, why: str) -> None:
+            """Its process ended without a word: try once more, then it is the job's fault."""
+            deaths[job] += 1
+            if deaths[job] == 1:
+                waiting.insert(0, job)
+                return
+            left = [work for work in job.works if self._cache.state(work) != INTACT]
+            for work in left:
+                self._cache.fail(work, why)
+            end(job, {work.digest: why for work in left})
+
         try:
-            _train(work, place, cache)
-        except (CheckpointError, DataError):
-            if not place.exists():
-                raise
-            cache.discard(work)  # an unfinished run that can't be read
-            _train(work, place, cache)
-    else:
-        trained = [cache.get(run) for run in work.runs]
-        work.function(*trained, **work.settings).save(place, overwrite=True)
-    cache.seal(work, time.perf_counter() - start)
-
-
-def _train(run: Run, place: Path, cache: Cache) -> None:
-    from landscape.training import train
-
-    train(
-        run.config(cache.place),
-        place,
-        keep_every=run.keep_every,
-        data_dir=run.data_dir,
-        track=run.track,
-    )
-
-
-def _explain(work: Work, error: BaseException, cache: Cache) -> str:
-    if ran_out(error):
-        return advice(work, cache)
-    text = " ".join(str(error).split())
-    return text if isinstance(error, LandscapeError) else f"{type(error).__name__}: {text}"
-
-
-def _one_by_one(
-    waiting: Sequence[Job],
-    cache: Cache,
-    threads: int | None,
-    outcome: Outcome,
-    total: int,
-    progress: Progress | None,
-) -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        for job in _in_order(waiting):
-            if job.needs & {*outcome.failed}:
-                _note(job, _failing(job, _UNMET), outcome, total, progress)
-            else:
-                _note(job, do(job, cache.folder, threads), outcome, total, progress)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _at_once(
-    waiting: list[Job],
-    cache: Cache,
-    jobs: int,
-    threads: int | None,
-    executor: Executor | None,
-    outcome: Outcome,
-    total: int,
-    progress: Progress | None,
-) -> None:
-    local = executor is None
-    pool: Any = _pool(jobs) if local else executor
-    at_once = jobs if local else len(waiting)
-    running: list[tuple[Job, Future]] = []
-    pending = {work.digest for job in waiting for work in job.works}
-
-    def end(job: Job, errors: Mapping[str, str]) -> None:
-        pending.difference_update(work.digest for work in job.works)
-        _note(job, errors, outcome, total, progress)
-
-    try:
-        while waiting or running:
-            for job in [*waiting]:
-                if job.needs & {*outcome.failed}:
-                    waiting.remove(job)
-                    end(job, _failing(job, _UNMET))
-                elif not job.needs & pending and len(running) < at_once:
-                    waiting.remove(job)
-                    running.append((job, pool.submit(do, job, cache.folder, threads)))
-            finished = [pair for pair in running if pair[1].done()]
-            if not finished:
-                time.sleep(0.05 if local else 1.0)
-            for pair in finished:
-                if pair not in running:
-                    continue
-                job, future = pair
-                try:
-                    errors = future.result()
-                except BrokenProcessPool:
-                    # Which of the jobs killed its process is not known unless there was only
-                    # one: from now on there is.
-                    pool = _pool(1)
-                    if len(running) == 1:
-                        end(job, _failing(job, _DIED))
+            while waiting or running:
+                for job in [*waiting]:
+                    if self._unmet(job):
+                        waiting.remove(job)
+                        pending.difference_update(work.digest for work in job.works)
+                    elif not job.needs & pending and len(running) < at_once:
+                        waiting.remove(job)
+                        args = (job, self._cache.folder, self._threads)
+                        running.append((job, pool.submit(do, *args)))
+                finished = [pair for pair in running if pair[1].done()]
+                if not finished:
+                    time.sleep(0.05 if local else 1.0)
+                for pair in finished:
+                    if pair not in running:
+                        continue
+                    job, future = pair
+                    running.remove(pair)
+                    try:
+                        errors = future.result()
+                    except BrokenProcessPool:
+                        # Which of the jobs killed its process is not known unless there was only
+                        # one: from now on there is.
+                        pool = _pool(1)
+                        if running:
+                            waiting[:0] = [job, *(other for other, _ in running)]
+                        else:
+                            died(job, DIED)
+                        at_once, running = 1, []
+                    except Exception as error:  # the cluster's word on a job
+                        text = " ".join(str(error).split())[:300]
+                        died(job, f"job failed: {text}")
                     else:
-                        waiting[:0] = [other for other, _ in running]
-                    at_once, running = 1, []
-                    continue
-                except Exception as error:  # the cluster's word on a job
-                    text = " ".join(str(error).split())[:300]
-                    errors = _failing(job, f"job failed: {text}")
-                running.remove(pair)
-                end(job, errors)
-    finally:
-        if local:
-            pool.shutdown(wait=not running, cancel_futures=True)
+                        end(job, errors)
+        finally:
+            if local:
+                pool.shutdown(wait=not running, cancel_futures=True)
 
+    def _unmet(self, job: Job) -> bool:
+        """Whether it needs what has failed; then it has failed, too."""
+        unmet = bool(job.needs & {*self._outcome.failed})
+        if unmet:
+            self._end(job, job.failing(UNMET))
+        return unmet
 
-_UNMET = "needs a training that failed"
-_DIED = "its process was killed, as when memory runs out: fewer --jobs may help"
+    def _end(self, job: Job, errors: Mapping[str, str]) -> None:
+        self._outcome.failed.update(errors)
+        for work in job.works:
+            if work.digest not in errors:
+                self._outcome.done.append(work.digest)
+            self._ended += 1
+            if self._progress is not None:
+                said = f"failed: {errors[work.digest]}" if work.digest in errors else "done"
+                self._progress(self._ended, self._total, f"{work.title}: {said}")
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # Spawned processes have no copy of this one's threads, which forked ones may hang on.
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
 
 
-def _in_order(waiting: Sequence[Job]) -> list[Job]:
-    """Jobs after those that they need."""
-    left, done = list(waiting), set[str]()
-    own = {work.digest for job in left for work in job.works}
-    found: list[Job] = []
-    while left:
-        ready = [job for job in left if not (job.needs & own) - done]
-        assert ready, "jobs wait for each other"
-        for job in ready:
-            left.remove(job)
-            found.append(job)
-            done |= {work.digest for work in job.works}
-    return found
+def _end_with_parent() -> None:
+    """End this process when the one that asked for its work does, even by kill -9.
 
+    Left alone it would go on with its job and then wait for another one forever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
-def _failing(job: Job, why: str) -> dict[str, str]:
-    return dict.fromkeys((work.digest for work in job.works), why)
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
 
-
-def _note(
-    job: Job, errors: Mapping[str, str], outcome: Outcome, total: int, progress: Progress | None
-) -> None:
-    outcome.failed.update(errors)
-    for work in job.works:
-        if work.digest not in errors:
-            outcome.done.append(work.digest)
-        if progress is not None:
-            done = len(outcome.done) + len(outcome.failed)
-            said = f"failed: {errors[work.digest]}" if work.digest in errors else "done"
-            progress(done, total, f"{work.title}: {said}")
+    threading.Thread(target=watch, daemon=True).start()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from landscape._version import __version__
 from landscape.provenance import plain
@@ -40,15 +40,31 @@ class From:
         return self.text.format(folder=self.run.digest[:16])
 
 
+@dataclass(frozen=True)
+class File:
+    """A file that a measurement reads, identified by its content: it may be moved.
+
+    ``digest``: of what it holds, as the measuring function checks it.
+    """
+
+    path: str
+    digest: str
+
+    def describe(self) -> str:
+        return self.digest
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training: what ``default_config`` and ``train`` are asked for.
+    """One training: what ``default_config`` and ``train`` are asked for; kept as a folder.
 
     Attributes:
         method: with additions, ``trades+awp``. options: of ``default_config``; a ``From`` stands
             for something that another run makes, and makes that run a prerequisite.
         keep_every, track: as of ``train``. data_dir: where data sets lie.
     """
+
+    is_folder: ClassVar[bool] = True
 
     method: str
     recipe: str | None = None
@@ -104,11 +120,15 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """One measurement of trained networks: ``function(*trained, **settings)`` gives a ``Result``.
+    """One measurement of trained networks: ``function(*trained, **settings)`` gives a ``Result``,
+    which is kept as a file.
 
     The function is one that a module has by name, so that another process finds it; what it does
-    may depend on its arguments alone. Its source is part of what identifies a measurement.
+    may depend on its arguments alone. Its source is part of what identifies a measurement. One
+    that takes ``partial`` is given a path, where it may keep what an interrupt would lose.
     """
+
+    is_folder: ClassVar[bool] = False
 
     function: Callable[..., Result]
     runs: tuple[Run, ...] = ()
@@ -124,7 +144,9 @@ class Measure:
             "function": f"{self.function.__module__}.{self.function.__qualname__}",
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "runs": [run.digest for run in self.runs],
-            "settings": plain(dict(self.settings)),
+            "settings": plain(
+                {k: v.describe() if isinstance(v, File) else v for k, v in self.settings.items()}
+            ),
         }
 
     @cached_property
