@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from landscape.reporting import Comparison, Report, compare, report
     from landscape.results import Estimate, Result, load, load_all, save_all
     from landscape.structured import adapt, embedded
+    from landscape.sweeps.sweeping import sweep
+    from landscape.sweeps.table import Sweep
     from landscape.tracking import TRACKED, Measured, Track, Tracker, Tracking
     from landscape.training import METHODS, Plan, default_config, fit, method, train
 
@@ -109,6 +111,9 @@ _WHERE = {
     "Report": "landscape.reporting",
     "compare": "landscape.reporting",
     "report": "landscape.reporting",
+    # grids of trainings and what measures them
+    "Sweep": "landscape.sweeps.table",
+    "sweep": "landscape.sweeps.sweeping",
     # results, and their files
     "Estimate": "landscape.results",
     "Cosine": "landscape.diagnostics",
@@ -196,6 +201,7 @@ __all__ = [
     "Smoothness",
     "Spectrum",
     "Surface",
+    "Sweep",
     "Trace",
     "Track",
     "Tracker",
@@ -237,6 +243,7 @@ __all__ = [
     "save_all",
     "spectrum",
     "surface",
+    "sweep",
     "trace",
     "train",
 ]

@@ -53,6 +53,7 @@ _HOMES = {
     "smoothness": "landscape.diagnostics",
     "spectrum": "landscape.diagnostics",
     "surface": "landscape.diagnostics",
+    "sweep": "landscape.sweeps.table",
     "trace": "landscape.diagnostics",
     "track": "landscape.tracking",
 }

@@ -26,7 +26,7 @@ LAYERS = [
     ["training"],
     ["connectivity", "exchange", "callbacks", "reporting"],
     ["running"],
-    ["papers"],
+    ["papers", "sweeps"],
     ["cli"],
     ["__main__"],
 ]

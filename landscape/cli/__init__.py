@@ -41,6 +41,7 @@ COMMANDS = {
     "lipschitz": "landscape.cli.lipschitz",
     "neurons": "landscape.cli.neurons",
     "figure": "landscape.cli.figure",
+    "sweep": "landscape.cli.sweep",
     "inspect": "landscape.cli.inspect",
     "plot": "landscape.cli.plot",
     "export": "landscape.cli.export",

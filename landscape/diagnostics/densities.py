@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from landscape.errors import UsageError
+from landscape.errors import UsageError, unknown
 from landscape.linalg import (
+    PROBES,
     Eigenpairs,
     Quadrature,
     Smoothed,
@@ -150,6 +151,8 @@ def density(
         raise UsageError(f"the number of outliers must be 0 or more, got {outliers}.")
     if sigma is not None and not 0 < sigma < np.inf:  # known before the work
         raise UsageError(f"the kernel width must be positive and finite, got {sigma}.")
+    if kind not in PROBES:
+        raise unknown("kind of probe", kind, PROBES)
     objective = objective.shared()
     operator = Hessian(objective, memory=memory)
     k = min(outliers, operator.size)

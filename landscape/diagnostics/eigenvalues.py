@@ -13,7 +13,7 @@ from landscape import parallel
 from landscape import params as P
 from landscape.diagnostics.power_iteration import pyhessian_pairs
 from landscape.errors import UsageError, unknown
-from landscape.linalg import eigenpairs, least_basis
+from landscape.linalg import WHICH, eigenpairs, least_basis
 from landscape.objective import Objective
 from landscape.operators import MEMORY, Hessian
 from landscape.provenance import Record
@@ -113,6 +113,10 @@ def spectrum(
     When it lies: ReLU networks have no curvature across their kinks, which is where part of the
     loss's change happens; a Hessian is a statement about an infinitesimal neighbourhood.
     """
+    if which not in WHICH:
+        raise unknown("end of the spectrum", which, WHICH)
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
     size = P.size(objective.params)
     if engine != "pyhessian":
         objective = objective.shared()
@@ -120,8 +124,6 @@ def spectrum(
         raise UsageError(
             f"asked for {top} eigenvalues, but θ has {size} entries: ask for at most {size}."
         )
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
     settings: dict[str, Any] = {"top": top, "which": which, "tol": tol, "engine": engine}
     if engine == "pyhessian":
         record = Record("spectrum", objective.describe(), seed, **settings)

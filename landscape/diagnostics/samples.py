@@ -157,8 +157,6 @@ def sample_curvature(
     softmax saturates: in float32 that passes 10⁻³ where ℓ_i < 10⁻⁴, and no residual shows it.
     Kinks of ReLU networks have no curvature for H_i but do for the scores.
     """
-    n = objective.batches.samples
-    sizes = check_sizes(sub_batches, n)
     if not (alpha > 0 and math.isfinite(alpha)):
         raise UsageError(f"alpha must be positive and finite, got {alpha}.")
     if form not in FORMS:
@@ -167,6 +165,8 @@ def sample_curvature(
         raise UsageError(f"tol must be positive, got {tol}.")
     if max_products is not None and max_products < 1:
         raise UsageError(f"max_products must be at least 1, got {max_products}.")
+    n = objective.batches.samples
+    sizes = check_sizes(sub_batches, n)
 
     samples = Samples(objective)
     record = Record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from landscape.reporting.headlines import Headline, Maker
@@ -39,6 +40,8 @@ def density(make: Maker, found: Any) -> list[Headline]:
 
 
 def lines(make: Maker, found: Any) -> list[Headline]:
+    if not found.draws:  # a plane, or one line: a picture alone
+        return []
     rise = found.loss.mean(1) - found.centre_loss
     return [make.mean("mean rise of the loss within ±1", rise, "nats", over="probes")]
 
@@ -57,13 +60,13 @@ def masking(make: Maker, found: Any) -> list[Headline]:
 
 def effectiveness(make: Maker, found: Any) -> list[Headline]:
     star = found.reference_loss - found.clean_loss
-    ratio = found.ratio_of_means("fgsm").value
-    # The delta method as draws: their mean is the ratio, their scatter its standard error.
-    draws = ratio + (found.loss[0, 0] - found.clean_loss - ratio * star) / star.mean()
-    return [
-        make.mean(f"rise of the loss, {found.reference}", star, "nats"),
-        make.mean("share of it that FGSM reaches", draws),
-    ]
+    rows = [make.mean(f"rise of the loss, {found.reference}", star, "nats")]
+    for i, name in enumerate(map(str, found.attack)):
+        ratio = found.ratio_of_means(name).value
+        # The delta method as draws: their mean is the ratio, their scatter its standard error.
+        draws = ratio + (found.loss[i, 0] - found.clean_loss - ratio * star) / star.mean()
+        rows.append(make.mean(f"share of it that {name.upper()} reaches", draws))
+    return rows
 
 
 def linearity(make: Maker, found: Any) -> list[Headline]:
@@ -95,14 +98,15 @@ def lipschitz(make: Maker, found: Any) -> list[Headline]:
 
 
 def smoothness(make: Maker, found: Any) -> list[Headline]:
-    ratio = found.ratio[:, list(found.direction).index("gradient")]
-    loss = list(found.loss).index("renewed")
+    names, losses = list(map(str, found.direction)), list(map(str, found.loss))
+    along = names.index("gradient") if "gradient" in names else 0
+    loss = losses.index("renewed") if "renewed" in losses else losses.index("clean")
+    of = "L_ε" if "renewed" in losses else "L"
     step = f"a = {found.a[0]:.2g}"
+    ratio = found.ratio[loss, along, :, 0]
     return [
-        make.mean(
-            f"‖∇L_ε(θ + av) − ∇L_ε(θ)‖ / a, {step}", ratio[loss, :, 0], CURVATURE, over="probes"
-        ),
-        make.mean("ε-sharpness of L_ε", found.sharpness[loss], over="probes"),
+        make.mean(f"‖∇{of}(θ + av) − ∇{of}(θ)‖ / a, {step}", ratio, CURVATURE, over="probes"),
+        make.mean(f"ε-sharpness of {of}", found.sharpness[loss], over="probes"),
     ]
 
 
@@ -122,3 +126,23 @@ def samples(make: Maker, found: Any) -> list[Headline]:
 def nothing(make: Maker, found: Any) -> list[Headline]:
     """A picture alone."""
     return []
+
+
+# Of every diagnostic, by its name in ``DIAGNOSTICS``.
+NUMBERS: dict[str, Callable[[Maker, Any], list[Headline]]] = {
+    "evaluate": accuracy,
+    "masking": masking,
+    "samples": samples,
+    "spectrum": spectrum,
+    "density": density,
+    "trace": trace,
+    "surface": lines,
+    "cosine": cosine,
+    "smoothness": smoothness,
+    "lipschitz": lipschitz,
+    "neurons": neurons,
+    "inputs": inputs,
+    "linearity": linearity,
+    "effectiveness": effectiveness,
+    "difficulty": nothing,
+}

@@ -41,14 +41,15 @@ class From:
 
 
 @dataclass(frozen=True)
-class File:
-    """A file that a measurement reads, identified by its content: it may be moved.
+class Given:
+    """A checkpoint that is there already, identified by its content: it may be moved.
 
-    ``digest``: of what it holds, as the measuring function checks it.
+    ``digest``: SHA-256 of the file. ``data_dir``: where data sets lie, as of a ``Run``.
     """
 
     path: str
     digest: str
+    data_dir: str | None = None
 
     def describe(self) -> str:
         return self.digest
@@ -126,6 +127,7 @@ class Measure:
     The function is one that a module has by name, so that another process finds it; what it does
     may depend on its arguments alone. Its source is part of what identifies a measurement. One
     that takes ``partial`` is given a path, where it may keep what an interrupt would lose.
+    ``called`` names it in what is said, and is no part of what it is.
     """
 
     is_folder: ClassVar[bool] = False
@@ -133,6 +135,7 @@ class Measure:
     function: Callable[..., Result]
     runs: tuple[Run, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    called: str = ""
 
     @property
     def needs(self) -> tuple[Run, ...]:
@@ -145,7 +148,7 @@ class Measure:
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "runs": [run.digest for run in self.runs],
             "settings": plain(
-                {k: v.describe() if isinstance(v, File) else v for k, v in self.settings.items()}
+                {k: v.describe() if isinstance(v, Given) else v for k, v in self.settings.items()}
             ),
         }
 
@@ -155,9 +158,10 @@ class Measure:
 
     @property
     def title(self) -> str:
+        what = self.called or self.function.__name__.replace("_", " ")
         of = self.runs[0].title if self.runs else ""
         more = f" and {len(self.runs) - 1} more" if len(self.runs) > 1 else ""
-        return f"{self.function.__name__.replace('_', ' ')}{': ' if of else ''}{of}{more}"
+        return f"{what}{': ' if of else ''}{of}{more}"
 
 
 Work = Run | Measure

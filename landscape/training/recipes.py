@@ -130,9 +130,9 @@ def default_config(
     base, additions = split(method_name)
     row, entry = RECIPES[name], METHODS[base]
     given = {key: value for key, value in overrides.items() if value is not None}
-    known = {*entry.options, *additions, *_OPTIMISER, *_SCHEDULE, *_PLAN, *_CONFIG, *_MODEL}
+    known = options_of(method_name)
     for key in given:
-        if key not in known | {"eps", "norm"}:
+        if key not in known:
             raise unknown(f"option of training method '{method_name}'", key, known)
 
     declared = {f.name: str(f.type) for c in (Plan, Optimiser, Schedule) for f in fields(c)}
@@ -186,6 +186,14 @@ def default_config(
         ),
         **config_values,
     )
+
+
+def options_of(method_name: str) -> set[str]:
+    """What ``default_config`` takes for a method; ``eps`` and ``norm`` for every one, since all
+    are attacked in the end."""
+    base, additions = split(method_name)
+    own = {*METHODS[base].options, *additions, "eps", "norm"}
+    return own | _OPTIMISER | _SCHEDULE | _PLAN | _CONFIG | _MODEL
 
 
 def _moved(when: Any, old: int, new: int) -> Any:
