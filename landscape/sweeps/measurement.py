@@ -14,7 +14,7 @@ from landscape.attacks.autoattack import VERSIONS, AutoAttack
 from landscape.diagnostics import DIAGNOSTICS
 from landscape.errors import UsageError, unknown
 from landscape.objective import REFRESH
-from landscape.sweeps.values import NoMatchError, fitted, parsed, takes
+from landscape.sweeps.values import NoMatchError, fitted, parsed, takes, written
 
 # Measured where accuracy is; the landscape of all others is that of the training data.
 _HELD_OUT = {"evaluate", "masking"}
@@ -33,7 +33,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 _NONE = "clean"
 
 # Arguments that are attacks, by name, or the ball itself; those that a file can't hold.
-_NAMED, _HIDDEN = {"attack", "attacks", "reference"}, {"ball", "reference_name"}
+_NAMED, _HIDDEN = {"attack", "attacks", "reference"}, {"ball", "reference_name", "normaliser"}
 
 _CHOICES = {
     "refresh": REFRESH,
@@ -73,7 +73,10 @@ class Measurement:
     @classmethod
     def of(cls, table: Mapping[str, Any], where: str) -> Measurement:
         """A ``[[measure]]`` table; raises ``UsageError`` for whatever it can't have."""
-        given = parsed(dict(table))
+        try:
+            given = parsed(dict(table))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
         diagnostic = given.pop("diagnostic", None)
         if not isinstance(diagnostic, str):
             raise UsageError(f'{where} needs a diagnostic, for example diagnostic = "spectrum".')
@@ -91,7 +94,9 @@ class Measurement:
             try:
                 value = fitted(value, hints[key])
             except NoMatchError as error:
-                raise UsageError(f"{where}: {key} must be {error}, got {value!r}.") from error
+                raise UsageError(
+                    f"{where}: {key} must be {error}, got {written(value)}."
+                ) from error
             if key in _CHOICES and value not in _CHOICES[key]:
                 raise unknown(f"{key} in {where}:", value, _CHOICES[key])
             (options if key in theirs else chosen)[key] = value

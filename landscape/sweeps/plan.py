@@ -12,6 +12,7 @@ from typing import Any
 from landscape import checkpoints
 from landscape.attacks import Ball
 from landscape.checkpoints import Checkpoint
+from landscape.data import entry_of
 from landscape.errors import UsageError, unknown
 from landscape.running.work import Given, Measure, Run, Work
 from landscape.sweeps import measuring
@@ -83,6 +84,8 @@ def planned(specification: Specification, *, data_dir: str | None = None) -> Pla
     names = _names([values for values, *_ in drafts])
     for name, (values, run, config) in zip(names, drafts, strict=True):
         ball = _ball(specification, values, config)
+        for m in measurements:
+            _check_split(config.data, m, where)
         works = {
             m.name: Measure(measuring.of_run, (run,), m.settings(ball, where), m.name)
             for m in measurements
@@ -118,8 +121,7 @@ def _run(
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:  # a list for a number, for example
-        said = ", ".join(f"{name} = {written(v)}" for name, v in options.items())
-        raise UsageError(f"{where}: {method} can't be trained with {said}: {error}.") from error
+        raise UsageError(f"{where}: {_culprit(names, method, options)}.") from error
     options, config = found
     given = {name: names[name] for name in ("data", "model") if names[name] is not None}
     return Run(method, names["recipe"], {**given, **options}, data_dir=data_dir), config
@@ -133,22 +135,33 @@ def _dropping_radius(
 ) -> tuple[dict[str, Any], TrainConfig]:
     """Leave out the ball where the training itself has none: it decides the attacks alone that
     the network is judged by, which are those of the measurements."""
-
-    def resolved(chosen: Mapping[str, Any]) -> TrainConfig:
-        return default_config(
-            names["data"], names["model"], method, recipe=names["recipe"], **chosen
-        )
-
-    config = resolved(options)
+    if not isinstance(options.get("eps", 0.0), int | float):
+        raise UsageError(f"eps must be a number or a fraction, got {written(options['eps'])}.")
+    config = _config(names, method, options)
     ball = {name for name in ("eps", "norm") if name in options}
     if not ball:
         return options, config
     rest = {name: value for name, value in options.items() if name not in ball}
-    without = resolved(rest)
+    without = _config(names, method, rest)
     if _trained(config) != _trained(without):
         return options, config
     unused.update({(method, name): None for name in sorted(ball)})
     return rest, without
+
+
+def _config(names: Mapping[str, Any], method: str, options: Mapping[str, Any]) -> TrainConfig:
+    return default_config(names["data"], names["model"], method, recipe=names["recipe"], **options)
+
+
+def _culprit(names: Mapping[str, Any], method: str, options: Mapping[str, Any]) -> str:
+    """Which option has a value that nothing can be made of."""
+    for left in options:
+        try:
+            _config(names, method, nested({k: v for k, v in options.items() if k != left}))
+        except Exception:  # some other option, too, or this one is needed
+            continue
+        return f"{left} can't be {written(options[left])}"
+    return f"{method} can't be trained with {', '.join(options)} as they are"
 
 
 def _trained(config: TrainConfig) -> dict[str, Any]:
@@ -169,6 +182,13 @@ def _check_used(
         if all((method, name) in unused for method in methods):
             known = set[str]().union(*(options_of(method) for method in methods)) | {*_NAMED}
             raise unknown(f"option of training in {specification.source}:", name, known)
+
+
+def _check_split(data: str, measurement: Measurement, where: str) -> None:
+    if measurement.split is not None and ":" not in data:
+        splits = entry_of(data).splits
+        if measurement.split not in splits:
+            raise unknown(f"split of {data} in {where}:", measurement.split, splits)
 
 
 def _ball(specification: Specification, values: Mapping[str, Value], config: TrainConfig) -> Ball:
@@ -220,6 +240,8 @@ def _of_checkpoints(
             method = checkpoint.method["name"]
             about["method"] = Value(method, method)
             about["seed"] = Value(checkpoint.seed, written(checkpoint.seed))
+        for m in measurements:
+            _check_split((checkpoint.data or {})["name"], m, where)
         trained = (checkpoint.method.get("config") or {}).get("evaluation") or {}
         ball = Ball(trained["norm"], trained["eps"]) if "eps" in trained else None
         drafts += [({**about, **cell}, given, ball) for cell in specification.cells()]

@@ -83,9 +83,18 @@ def read(source: str | Path | Mapping[str, Any]) -> Specification:
 
 
 def _checked(content: dict[str, Any], source: str) -> Specification:
+    try:
+        return _resolved(content, source)
+    except UsageError as error:
+        if str(error).startswith(source):
+            raise
+        raise UsageError(f"{source}: {error}") from error
+
+
+def _resolved(content: dict[str, Any], source: str) -> Specification:
     for key in content:
         if key not in KEYS:
-            raise unknown(f"part of {source}:", key, KEYS)
+            raise unknown("part", key, KEYS)
     train = parsed(_table(content.get("train", {}), source, "[train]"))
     grids = content.get("grid", {})
     grids = grids if isinstance(grids, list) else [grids]
@@ -104,7 +113,9 @@ def _checked(content: dict[str, Any], source: str) -> Specification:
     for row in excluded:
         for name in row:
             if name not in known:
-                raise unknown(f"axis in [[exclude]] of {source}:", name, known)
+                if not known:
+                    raise UsageError(f"{source}: [[exclude]] needs a [grid] to leave cells out of.")
+                raise unknown("axis in [[exclude]]", name, known)
     count = sum(_size(grid) for grid in axes)
     if count > _MOST_CELLS:
         raise UsageError(f"{source} asks for {count} cells, more than {_MOST_CELLS}.")

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from landscape.errors import UsageError, unknown
+from landscape.errors import UsageError
 
 _FRACTION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*/\s*(\d+\.?\d*|\.\d+)\s*")
 
@@ -26,9 +26,11 @@ def parsed(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(parsed(v) for v in value)
     match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
-    if match and float(match[2]):
-        return float(match[1]) / float(match[2])
-    return value
+    if match is None:
+        return value
+    if not float(match[2]):
+        raise UsageError(f"'{value}' divides by zero.")
+    return float(match[1]) / float(match[2])
 
 
 def written(value: Any) -> str:
@@ -130,7 +132,7 @@ def _dataclass(value: Any, kind: Any) -> Any:
         raise NoMatchError("a table such as {" + ", ".join(f"{n} = …" for n in names) + "}")
     for name in value:
         if name not in names:
-            raise unknown(f"part of {kind.__name__}", name, names)
+            raise NoMatchError(f"a table of {', '.join(names)}")
     hints = typing.get_type_hints(kind)
     given = {}
     for name, item in value.items():
@@ -141,7 +143,7 @@ def _dataclass(value: Any, kind: Any) -> Any:
     try:
         return kind(**given)
     except UsageError as error:
-        raise NoMatchError(f"another table: {error}") from error
+        raise NoMatchError(f"a table that makes sense: {str(error).rstrip('.')}") from error
 
 
 def _words(hint: Any) -> str:
