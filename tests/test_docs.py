@@ -34,12 +34,11 @@ def test_a_page_can_be_followed(
     names: dict[str, object] = {"__name__": "page"}
     ran = 0
     for language, content in blocks(page):
-        if language == "python":
-            first, _, rest = content.partition("\n")
-            if first.startswith("# file: "):
-                Path(first.removeprefix("# file: ")).write_text(rest)
-            else:
-                exec(compile(content, str(page), "exec"), names)
+        first, _, rest = content.partition("\n")
+        if first.startswith("# file: "):
+            Path(first.removeprefix("# file: ")).write_text(rest)
+        elif language == "python":
+            exec(compile(content, str(page), "exec"), names)
             ran += 1
         elif language == "console":
             for line in content.splitlines():

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -441,6 +442,23 @@ def test_two_sweeps_in_one_folder(tmp_path: Path) -> None:
     assert ls.sweep(grid(), out=tmp_path).complete
 
 
+# -- the example ----------------------------------------------------------------------------------
+
+
+def test_the_example(tmp_path: Path) -> None:
+    """With fewer epochs, samples and seeds than it has."""
+    content = tomllib.loads((Path(__file__).parent.parent / "examples" / "sweep.toml").read_text())
+    content["train"] |= {"epochs": 1, "n_examples": 60}
+    content["grid"]["seed"] = [0]
+    for table in content["measure"]:
+        table["n_examples"] = 20
+    found = ls.sweep(content, out=tmp_path)
+    assert found.complete
+    assert len(found.cell) == 6
+    assert len({*map(str, found.training)}) == 5
+    assert list(found.units[-2:]) == ["loss / weight²"] * 2
+
+
 # -- at the command line ---------------------------------------------------------------------------
 
 
@@ -528,7 +546,7 @@ def at_work(out: Path) -> int:
     except DataError:
         return 0
     for text in said:
-        match = re.search(r"epoch (\d+) of 40; process (\d+) on", text)
+        match = re.search(r"epoch (\d+) of \d+; process (\d+) on", text)
         if match and int(match[1]) >= 2:
             return int(match[2])
     return 0
@@ -552,6 +570,23 @@ def test_a_killed_sweep_goes_on_and_a_killed_worker_is_replaced(
     os.kill(until(lambda: at_work(tmp_path), process), signal.SIGKILL)
     assert process.wait() == 0
     assert (tmp_path / "table.csv").read_text() == table
+
+
+def test_an_interrupt_ends_the_processes_at_once(
+    undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Also one that the command alone gets, not its processes with it as from a terminal."""
+    file = tmp_path / "endless.toml"
+    file.write_text(LONG.replace("epochs = 40", "epochs = 4000"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored by the child
+    try:
+        process = start(file, tmp_path / "out", "--jobs", "2")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    worker = until(lambda: at_work(tmp_path / "out"), process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    until(lambda: not _alive(worker))
 
 
 def _alive(process: int) -> bool:

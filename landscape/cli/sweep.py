@@ -50,15 +50,14 @@ def sweep(file: str, **given: Any) -> int:
         say.remark(text)
     if given["dry_run"]:
         return _dry_run(say, plan, out, given)
-    return _run(say, plan, file, out, given)
+    return _run(say, plan, out, given)
 
 
-def _run(say: Any, plan: Any, file: str, out: Path, given: dict[str, Any]) -> int:
+def _run(say: Any, plan: Any, out: Path, given: dict[str, Any]) -> int:
     import os
 
     from landscape.sweeps import table
-    from landscape.sweeps.sweeping import cache_of, outputs
-    from landscape.sweeps.sweeping import sweep as run
+    from landscape.sweeps.sweeping import cache_of, carry_out, outputs
 
     executor = None
     if given["slurm"] is not None:
@@ -66,15 +65,14 @@ def _run(say: Any, plan: Any, file: str, out: Path, given: dict[str, Any]) -> in
 
         executor = slurm(given["slurm"], cache_of(out, given["cache"]).folder / "slurm")
     with say.works("sweep") as progress:
-        found = run(
-            file,
+        found = carry_out(
+            plan,
             out=out,
             cache=given["cache"],
             jobs=given["jobs"] or os.cpu_count() or 1,
             threads=given["threads"],
             executor=executor,
             retry_failed=given["retry_failed"],
-            data_dir=given["data_dir"],
             progress=progress,
         )
     for title, columns, rows in table.tables(found):

@@ -71,10 +71,14 @@ def draw(result: Any, number: int, ax: Any = None, *, legend: bool = True) -> An
         factor = 100.0 if result.units[number] == "fraction" else 1.0
         ticks = list(dict.fromkeys(map(str, result.setting[:, along]))) if along >= 0 else [""]
         numeric = along >= 0 and bool(np.isfinite(result.setting_value[:, along]).all())
+        width = 0.5
+        if numeric:
+            width = 0.03 * float(np.ptp(result.setting_value[:, along]))
         for k, (name, points) in enumerate(series.items()):
             colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             # Categories side by side, so that the error bars don't hide each other.
-            apart = 0.0 if numeric else 0.5 * ((k + 0.5) / len(series) - 0.5)
+            # Along numbers a little apart suffices.
+            apart = width * ((k + 0.5) / len(series) - 0.5)
             found = []
             for at, rows in points.items():
                 x = float(result.setting_value[rows[0], along]) if numeric else ticks.index(at)

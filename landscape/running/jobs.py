@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +85,8 @@ def do(job: Job, folder: Path, threads: int | None) -> dict[str, str]:
                     _make(work, cache)
         except Exception as error:
             errors[work.digest] = explain(work, error, cache)
-            cache.fail(work, errors[work.digest])
+            with contextlib.suppress(OSError):  # a full disk may be what failed
+                cache.fail(work, errors[work.digest])
     return errors
 
 

@@ -136,6 +136,7 @@ class _Plan:
     def at_once(self, jobs: int, executor: Executor | None) -> None:
         """Several jobs at a time in other processes."""
         local, waiting = executor is None, self.waiting
+        others = {*multiprocessing.active_children()}
         pool: Any = _pool(jobs) if local else executor
         at_once = jobs if local else len(waiting)
         running: list[tuple[Job, Future]] = []
@@ -193,6 +194,9 @@ class _Plan:
                         end(job, errors)
         finally:
             if local:
+                if running:  # interrupted: what they have saved is kept
+                    for child in {*multiprocessing.active_children()} - others:
+                        child.terminate()
                 pool.shutdown(wait=not running, cancel_futures=True)
 
     def _unmet(self, job: Job) -> bool:

@@ -63,6 +63,30 @@ def sweep(
     in the folder.
     """
     plan = planned(read(specification), data_dir=data_dir)
+    return carry_out(
+        plan,
+        out=out,
+        cache=cache,
+        jobs=jobs,
+        threads=threads,
+        executor=executor,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    out: str | Path,
+    cache: str | Path | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Sweep:
+    """``sweep`` of what is planned already."""
     folder = Path(out)
     store = cache_of(folder, cache)
     threads = threads or default_threads(plan)
