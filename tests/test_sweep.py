@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -85,6 +86,13 @@ def test_cells_are_the_product_of_the_axes_but_for_what_is_excluded() -> None:
         ("trades+awp", 0.1, 0),
         ("trades+awp", 0.1, 1),
     ]
+
+
+def test_a_cell_of_two_grids_is_one_cell() -> None:
+    """Or it would count as two seeds."""
+    grids = [{"method": ["pgd"], "seed": [0, 1]}, {"seed": [1, 2], "method": ["pgd", "fgsm"]}]
+    plan = planned(read(grid(grid=grids)))
+    assert [cell.values["seed"].text for cell in plan.cells] == ["0", "1", "1", "2", "2"]
 
 
 def test_several_grids_are_joined() -> None:
@@ -258,6 +266,23 @@ def test_means_over_seeds(swept: tuple[ls.Sweep, Path]) -> None:
     shown = tables(found)
     assert [title.split(":")[0] for title, *_ in shown] == ["\nevaluate", "\ntrace", "\nattacked"]
     assert f"{estimate}" in [cell for _, _, lines in shown for line in lines for cell in line]
+
+
+def test_a_seed_that_diverged_is_not_left_out_of_the_mean(swept: tuple[ls.Sweep, Path]) -> None:
+    found, _ = swept
+    j = list(found.number).index("trace: trace")
+    rows = found.groups()["pgd", "0.05"]
+    value, kind = found.value.copy(), found.kind_of_error.copy()
+    value[rows[0], j] = math.inf
+    diverged = dataclasses.replace(found, value=value)
+    assert diverged.over_seeds()["pgd", "0.05"][j].value == math.inf
+    value[rows[0], j], kind[rows[0], j] = math.nan, ""  # it failed, and was not measured
+    failed = dataclasses.replace(found, value=value, kind_of_error=kind)
+    estimate = failed.over_seeds()["pgd", "0.05"][j]
+    assert (estimate.value, estimate.samples) == (found.value[rows[1], j], 1)
+    assert math.isinf(estimate.standard_error)
+    picture([diverged])
+    picture([failed])
 
 
 def test_a_share_has_its_interval_and_its_own_standard_error(swept: tuple[ls.Sweep, Path]) -> None:

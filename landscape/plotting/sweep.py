@@ -187,13 +187,13 @@ def _series(result: Any, along: int) -> dict[str, dict[str, list[int]]]:
 
 def _point(result: Any, rows: Sequence[int], number: int) -> tuple[float, float, float]:
     """Value, and the ends of its error bar."""
-    values = result.value[rows, number]
-    there = values[np.isfinite(values)]
+    there = result.value[result.measured(rows, number), number]
     if not len(there):
         return math.nan, math.nan, math.nan
     value, i = float(there.mean()), rows[0]
     if len(rows) > 1:
-        error = float(there.std(ddof=1)) / math.sqrt(len(there)) if len(there) > 1 else 0.0
+        finite = len(there) > 1 and math.isfinite(value)
+        error = float(there.std(ddof=1)) / math.sqrt(len(there)) if finite else 0.0
     elif np.isfinite(result.low[i, number]):
         return value, float(result.low[i, number]), float(result.high[i, number])
     else:

@@ -55,12 +55,16 @@ class Specification:
         return list(dict.fromkeys(name for grid in self.grids for name in grid))
 
     def cells(self) -> Iterator[dict[str, Value]]:
-        """Every cell of every grid, without those that are excluded."""
+        """Every cell of every grid, each once, without those that are excluded."""
+        seen = set()
         for grid in self.grids:
             for values in itertools.product(*grid.values()):
                 cell = dict(zip(grid, values, strict=True))
-                if not any(_matches(cell, row) for row in self.exclude):
-                    yield cell
+                key = frozenset((name, repr(v.value)) for name, v in cell.items())
+                if key in seen or any(_matches(cell, row) for row in self.exclude):
+                    continue
+                seen.add(key)
+                yield cell
 
 
 def read(source: str | Path | Mapping[str, Any]) -> Specification:

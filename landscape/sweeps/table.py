@@ -84,15 +84,21 @@ class Sweep(Result):
     def over_seeds(self) -> dict[tuple[str, ...], list[Estimate]]:
         """Mean of every number over the seeds, with the standard error of that mean.
 
-        s/√n over the n seeds whose number is finite; infinite for one seed, NaN without any.
+        s/√n over the n seeds that were measured; infinite for one seed. A number that is not finite
+        makes the mean so: a seed that diverged is not left out.
         """
         found = {}
         for settings, rows in self.groups().items():
-            columns = (column[np.isfinite(column)] for column in self.value[rows].T)
-            found[settings] = [
-                Estimate.of(c) if len(c) else Estimate(math.nan, math.inf, 0) for c in columns
-            ]
+            columns = (self.value[self.measured(rows, j), j] for j in range(len(self.number)))
+            with np.errstate(invalid="ignore"):
+                found[settings] = [
+                    Estimate.of(c) if len(c) else Estimate(math.nan, math.inf, 0) for c in columns
+                ]
         return found
+
+    def measured(self, rows: Sequence[int], number: int) -> list[int]:
+        """Those of the cells that have a number, finite or not."""
+        return [i for i in rows if str(self.kind_of_error[i, number])]
 
     def csv(self) -> str:
         """Comma-separated, a row for every cell: settings, then per number its value, ±, what
