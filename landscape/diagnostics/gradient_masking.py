@@ -178,8 +178,12 @@ def masking(
         examples=examples,
         queries=queries,
     )
+    # Not within the call: the network's parameters are not in place there.
+    loss = next(objective.with_attack(None).terms()).loss
     findings = objective.call(
-        lambda forward: examine(probed(objective, examples, forward), attack, queries, progress)
+        lambda forward: examine(
+            probed(objective, examples, forward, loss), attack, queries, progress
+        )
     )
     counts = {
         name: (int(hit.sum()), len(hit)) if hit is not None else (0, 0)

@@ -178,7 +178,7 @@ def _fallen(before: Tensor, after: Tensor) -> Tensor:
     return after < before - LOST * before.abs()
 
 
-def probed(objective: Objective, most: int, forward: Forward) -> Probe:
+def probed(objective: Objective, most: int, forward: Forward, loss: Loss) -> Probe:
     """The network on the first samples, classes in turn, in pieces of the largest batch's size."""
     pairs = list(objective.batches)
     y = torch.cat([y for _, y in pairs])
@@ -191,7 +191,6 @@ def probed(objective: Objective, most: int, forward: Forward) -> Probe:
         turn[of] = np.arange(len(of))
     rows = torch.as_tensor(np.sort(np.lexsort((np.arange(len(labels)), labels, turn))[:most]))
     x = torch.cat([x for x, _ in pairs])
-    loss = next(objective.with_attack(None).terms()).loss
     rows = rows.to(y.device)
     chunk = max(len(x) for x, _ in pairs)
     return Probe(connected(forward), x[rows], y[rows], loss, chunk, objective.seed)
