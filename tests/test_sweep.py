@@ -553,8 +553,8 @@ def start(file: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def until(happened: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> Any:
-    """Wait for something that is true within a minute."""
-    end = time.monotonic() + 60
+    """Wait for something that is true within minutes, on a machine that others use, too."""
+    end = time.monotonic() + 200
     while time.monotonic() < end:
         assert process is None or process.poll() is None, "the command ended too early"
         found = happened()
@@ -586,6 +586,7 @@ def test_a_killed_sweep_goes_on_and_a_killed_worker_is_replaced(
     process.kill()
     process.wait()
     until(lambda: not _alive(worker))  # it doesn't outlive the command
+    until(lambda: not status(tmp_path).count("running"))  # nor does the other
     cells = status(tmp_path).cells
     assert {cell.state for cell in cells} <= {"waiting", "done"}
     assert any("epoch" in cell.said for cell in cells)
@@ -602,7 +603,7 @@ def test_an_interrupt_ends_the_processes_at_once(
 ) -> None:
     """Also one that the command alone gets, not its processes with it as from a terminal."""
     file = tmp_path / "endless.toml"
-    file.write_text(LONG.replace("epochs = 40", "epochs = 4000"))
+    file.write_text(LONG.replace("epochs = 40", "epochs = 4000").replace("[0, 1]", "[0]"))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored by the child
     try:
         process = start(file, tmp_path / "out", "--jobs", "2")
@@ -610,7 +611,7 @@ def test_an_interrupt_ends_the_processes_at_once(
         signal.signal(signal.SIGINT, before)
     worker = until(lambda: at_work(tmp_path / "out"), process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     until(lambda: not _alive(worker))
 
 
