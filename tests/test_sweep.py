@@ -35,6 +35,7 @@ from landscape.sweeps.measurement import Measurement
 from landscape.sweeps.plan import planned
 from landscape.sweeps.specification import read
 from landscape.sweeps.status import status
+from landscape.sweeps.sweeping import default_threads
 from landscape.sweeps.table import tables
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "n_examples": 60, "batch_size": 30}
@@ -522,6 +523,17 @@ def test_status_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text('{"format": ')
     with pytest.raises(DataError, match=r"sweep\.json can't be read: run the sweep again"):
         status(tmp_path)
+    ls.sweep({"checkpoints": ["digits-pgd-seed0"], "measure": [TRACE]}, out=tmp_path)
+    assert [cell.state for cell in status(tmp_path).cells] == ["done"]
+
+
+def test_networks_on_digits_have_one_thread() -> None:
+    asked = {"checkpoints": ["digits-pgd-seed0"], "measure": [TRACE]}
+    plan = planned(read(asked))
+    assert default_threads(plan) == 1
+    (cell,) = plan.cells
+    other = dataclasses.replace(cell, data="cifar10")
+    assert default_threads(dataclasses.replace(plan, cells=[cell, other])) is None
 
 
 def test_exit_code_of_a_failed_cell(tmp_path: Path) -> None:

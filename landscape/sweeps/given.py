@@ -30,9 +30,7 @@ def given_cells(
             raise unknown(f"axis of checkpoints in {where}:", name, AXES)
     for table in specification.measure:
         if "checkpoint" in table:
-            raise UsageError(
-                f"{where}: [[measure]] has no checkpoint but those of the list."
-            )
+            raise UsageError(f"{where}: [[measure]] has no checkpoint but those of the list.")
     files: dict[str, Given] = {}
     for path, label in _labels(specification.checkpoints).items():
         found = checkpoints.find(path).absolute()

@@ -21,13 +21,14 @@ class Cell:
 
     Attributes:
         name: of its folder. values: by axis. run: its training, None for a checkpoint.
-        works: its measurements by name.
+        works: its measurements by name. data: name of the data set.
     """
 
     name: str
     values: Mapping[str, Value]
     run: Run | None
     works: Mapping[str, Work]
+    data: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _of_trainings(
         for m in measurements:
             _check_split(config.data, m, where)
             works[m.name] = Measure(measuring.of_run, (run,), m.settings(ball, where), m.name)
-        cells.append(Cell(name, values, run, works))
+        cells.append(Cell(name, values, run, works, config.data))
     return cells, unused
 
 
@@ -93,14 +94,14 @@ def _of_checkpoints(
     names = _names([values for values, *_ in drafts])
     for name, (values, file, checkpoint) in zip(names, drafts, strict=True):
         own = {axis: values[axis].value for axis in specification.axes if axis in values}
-        works = {}
+        works, data = {}, (checkpoint.data or {})["name"]
         for table in specification.measure:
             m = Measurement.of({**own, **table}, where)
-            _check_split((checkpoint.data or {})["name"], m, where)
+            _check_split(data, m, where)
             settings = m.settings(given.ball_of(checkpoint), where)
             called = f"{m.name}: {values['checkpoint'].text}"
             works[m.name] = Measure(measuring.of_file, (), {"given": file, **settings}, called)
-        cells.append(Cell(name, values, None, works))
+        cells.append(Cell(name, values, None, works, data))
     return cells, Unused()
 
 

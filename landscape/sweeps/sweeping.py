@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from landscape.errors import OutputError
+from landscape.errors import DataError, OutputError
 from landscape.files import check_writable, write_atomic
 from landscape.plotting import picture
 from landscape.plotting.style import save_figure
@@ -99,7 +99,10 @@ def carry_out(
             )
         works = plan.works
         check_data(missing(works, store)[0])
-        earlier = read_plan(folder)
+        try:
+            earlier = read_plan(folder)
+        except DataError:  # damaged; it is written anew
+            earlier = None
         _note(folder, plan, store)
         outcome = execute(
             works,
@@ -122,9 +125,7 @@ def cache_of(folder: Path, cache: str | Path | None) -> Cache:
 
 def default_threads(plan: Plan) -> int | None:
     """One per process where networks are small: it is faster, and numbers don't depend on it."""
-    runs = [cell.run for cell in plan.cells if cell.run is not None]
-    small = all(run.config().data.startswith("digits") for run in runs)
-    return 1 if small else None
+    return 1 if all(cell.data in ("digits", "digits32") for cell in plan.cells) else None
 
 
 def outputs(folder: Path) -> list[Path]:
