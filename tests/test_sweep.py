@@ -408,6 +408,37 @@ def test_a_checkpoint_that_was_exchanged_is_not_measured(tmp_path: Path) -> None
         measuring.read(given)
 
 
+def test_numbers_of_settings_that_reports_never_have(tmp_path: Path) -> None:
+    measure = [
+        {"diagnostic": "evaluate", "attacks": ["autoattack"]},
+        {"diagnostic": "effectiveness", "attacks": ["pgd-2"], "reference": "pgd-3"},
+        {"diagnostic": "smoothness", "attack": "clean", "directions": ["random"], "draws": 2},
+        {"diagnostic": "surface", "x": {"points": 3}, "draws": 2},
+    ]
+    asked = {
+        "checkpoints": ["digits-pgd-seed0"],
+        "measure": [{**table, "n_examples": 10} for table in measure],
+    }
+    found = ls.sweep(asked, out=tmp_path)
+    assert [str(name).replace("smoothness: ", "") for name in found.number] == [
+        "evaluate: accuracy, clean",
+        "evaluate: accuracy, autoattack",
+        "evaluate: loss, clean",
+        "effectiveness: rise of the loss, pgd-3",
+        "effectiveness: share of it that PGD-2 reaches",
+        "‖∇L(θ + av) − ∇L(θ)‖ / a, a = 0.01, v random",
+        "ε-sharpness of L",
+        "surface: mean rise of the loss within ±1",
+    ]
+    assert np.isfinite(found.value).all()
+    cell = tmp_path / "cells" / str(found.cell[0])
+    measured = load(cell / "effectiveness.h5")
+    j = list(found.number).index("effectiveness: share of it that PGD-2 reaches")
+    ratio = measured.ratio_of_means("pgd-2")
+    np.testing.assert_allclose(found.value[0, j], ratio.value)
+    np.testing.assert_allclose(found.error[0, j], ratio.standard_error, rtol=0.06)
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 

@@ -135,7 +135,7 @@ def _errors(result: Any) -> str:
     """What the error bars are."""
     counts = {len(rows) for rows in result.groups().values()}
     if counts == {1}:
-        return "single networks; bars: ± s.e., of shares the 95 % interval"
+        return "single networks; bars: ± s.e. or bound, of shares the 95 % interval"
     seeds = f"{counts.pop()}" if len(counts) == 1 else "the"
     return f"mean ± s.e. over {seeds} seeds; faint: the seeds"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from landscape.reporting.headlines import Headline, Maker
 
 CURVATURE = "loss / weight²"
@@ -14,7 +16,9 @@ def accuracy(make: Maker, found: Any) -> list[Headline]:
     rows = [make.share(f"accuracy, {name}", found.outcome(str(name))) for name in found.attack]
     losses = found.sample_loss
     assert losses is not None
-    rows += [make.mean(f"loss, {name}", losses[i], "nats") for i, name in enumerate(found.attack)]
+    for name, values in zip(found.attack, losses, strict=True):
+        if not np.isnan(values).all():  # AutoAttack maximises none
+            rows.append(make.mean(f"loss, {name}", values, "nats"))
     return rows
 
 
@@ -103,6 +107,8 @@ def smoothness(make: Maker, found: Any) -> list[Headline]:
     loss = losses.index("renewed") if "renewed" in losses else losses.index("clean")
     of = "L_ε" if "renewed" in losses else "L"
     step = f"a = {found.a[0]:.2g}"
+    if names[along] != "gradient":
+        step += f", v {names[along]}"
     ratio = found.ratio[loss, along, :, 0]
     return [
         make.mean(f"‖∇{of}(θ + av) − ∇{of}(θ)‖ / a, {step}", ratio, CURVATURE, over="probes"),
