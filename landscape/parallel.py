@@ -133,6 +133,8 @@ class Group:
                 said = self.store.get(f"failed {rank}").decode()
                 return f"process {rank} of {self.size} failed: {said}"
         for rank in others:
+            if not self.store.check([f"process {rank}"]):
+                continue
             host, number = self.store.get(f"process {rank}").decode().rsplit(" ", 1)
             if host == socket.gethostname() and not _alive(int(number)):
                 return f"process {rank} of {self.size} was killed (process {number} of the system)."
