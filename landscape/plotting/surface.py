@@ -20,7 +20,7 @@ def draw(surface: Any, ax: Any = None, norm: Any = None) -> Any:
             return draw_lines([surface], ax=ax)
         ax = axes(ax, ratio=0.85)
         filled = contour(ax, surface, norm or scale([surface]))
-        ax.figure.colorbar(filled, ax=ax, label=surface.loss_label, format=_tick)
+        _colorbar(filled, ax, surface.loss_label)
         return ax
 
 
@@ -111,7 +111,7 @@ def compare(surfaces: Sequence[Any], labels: Sequence[str]) -> Any:
             ax = fig.add_subplot(rows, columns, n + i + 1)
             flat.append(ax)
             filled = contour(ax, surface, norm)
-        fig.colorbar(filled, ax=flat, label=_label(surfaces), format=_tick)
+        _colorbar(filled, flat, _label(surfaces))
         return fig
 
 
@@ -207,6 +207,16 @@ def relief(ax: Any, surface: Any, norm: Any) -> None:
 def _label(surfaces: Sequence[Any]) -> str:
     labels = {surface.loss_label for surface in surfaces}
     return labels.pop() if len(labels) == 1 else "loss"
+
+
+def _colorbar(filled: Any, beside: Any, label: str) -> None:
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
+
+    # Levels are as many digits apart as they need, and no two ticks may read the same.
+    log = isinstance(filled.norm, LogNorm)
+    ticks = {"format": _tick} if log else {"ticks": MaxNLocator(6)}
+    filled.axes.figure.colorbar(filled, ax=beside, label=label, **ticks)
 
 
 def _tick(value: float, _: Any = None) -> str:
