@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape import foreign
+from landscape import foreign, limits
 from landscape import params as P
 from landscape.errors import CheckpointError, UsageError
 from landscape.files import write_atomic
@@ -180,8 +180,12 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is truncated: copy or download it again.")
     try:
+        if head.startswith(b"PK"):
+            limits.check_archive(path)
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=not trust)
+            content = torch.load(path, map_location="cpu", weights_only=not trust)
+        limits.check_content(content)
+        return content
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _damaged(path, error) from error

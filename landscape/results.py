@@ -24,6 +24,7 @@ import numpy as np
 from landscape._version import __version__
 from landscape.errors import DataError, UsageError, unknown
 from landscape.files import write_atomic
+from landscape.limits import hdf5, member
 from landscape.provenance import Provenance
 
 SCHEMA_VERSION = 1
@@ -206,7 +207,7 @@ def load_all(path: str | Path) -> dict[str, Result]:
         raise DataError(f"{path} is a folder: name a file in it, such as track.h5.")
     found: dict[str, Result] = {}
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5(path) as file:
             if "kind" in file.attrs:
                 found["/"] = _read(file, path)
 
@@ -308,18 +309,18 @@ def _read(group: h5py.Group, path: Path) -> Result:
         name = field.name
         if f"{name}_standard_error" in group and _is_estimate(types[name]):
             values[name] = Estimate(
-                float(group[name][()]),
-                float(group[f"{name}_standard_error"][()]),
-                int(group[f"{name}_samples"][()]),
+                float(member(group, name)[()]),
+                float(member(group, f"{name}_standard_error")[()]),
+                int(member(group, f"{name}_samples")[()]),
             )
         elif name in group:
-            values[name] = _value(group[name], scalar=not field.metadata["dims"])
+            values[name] = _value(member(group, name), scalar=not field.metadata["dims"])
         elif type(None) in typing.get_args(types[name]):
             values[name] = None
         else:
             raise DataError(f"{path} lacks '{name}': the file is incomplete or damaged.")
     try:
-        provenance = Provenance(**json.loads(group.attrs["provenance"]))
+        provenance = Provenance.from_json(group.attrs["provenance"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has no readable provenance: {_first_line(error)}.") from error
     return cls(provenance=provenance, **values)
