@@ -402,7 +402,7 @@ HOSTILE = (
     "</script><script>window.hacked=1</script>",
     "\"><img src=x onerror='window.hacked=1'>",
     "' onmouseover='window.hacked=1' x='",
-    "<a href=\"javascript:window.hacked=1\">x</a>",
+    '<a href="javascript:window.hacked=1">x</a>',
     "\u2028window.hacked=1\u2029//",
     "-->]]></style><style>@import 'http://127.0.0.1/x'</style>",
     "&lt;b&gt; $\\frac{ \ud800",
@@ -536,9 +536,7 @@ def check_closed(page: Structure) -> None:
         assert f"'sha256-{digest}'" in rules["script-src"]
 
 
-def test_hostile_pages_in_a_browser(
-    report: ls.Report, surface: ls.Surface, tmp_path: Path
-) -> None:
+def test_hostile_pages_in_a_browser(report: ls.Report, surface: ls.Surface, tmp_path: Path) -> None:
     """Nothing of theirs runs, nothing is asked for, and the scenes are drawn all the same."""
     playwright = pytest.importorskip("playwright.sync_api")
     pytest.importorskip("plotly")

@@ -114,7 +114,11 @@ def rotating(surfaces: Sequence[Any], labels: Sequence[str], norm: Any = None) -
                 cmin=low,
                 cmax=high,
                 showscale=i == n - 1,
-                colorbar={"title": html.escape(surface.loss_label), "tickvals": ticks, "ticktext": text},
+                colorbar={
+                    "title": html.escape(surface.loss_label),
+                    "tickvals": ticks,
+                    "ticktext": text,
+                },
             ),
             row=1,
             col=i + 1,

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mutating import mutant
-from running import Seen, Watched
-from seeds import Seed
+from fuzz.mutating import mutant
+from fuzz.running import Seen, Watched
+from fuzz.seeds import Seed
 
 
 @dataclass
@@ -39,12 +39,23 @@ class Tally:
         return found
 
 
-def fuzz(kind: str, seeds: list[Seed], prepared: Path, count: int, draw: random.Random) -> Tally:
-    """Run ``count`` mutants. A mutant that reaches lines no input has reached joins the seeds."""
+def fuzz(
+    kind: str,
+    seeds: list[Seed],
+    prepared: Path,
+    count: int,
+    draw: random.Random,
+    *,
+    seeds_too: bool = True,
+) -> Tally:
+    """Run ``count`` mutants. A mutant that reaches lines no input has reached joins the seeds.
+
+    ``seeds_too``: run the seeds first, so that only what is new counts, and see that they are good.
+    """
     tally, reached = Tally(kind), set()
     corpus = [(seed, (prepared / seed.file).read_bytes()) for seed in seeds]
     with Watched(prepared) as watched:
-        for seed in seeds:
+        for seed in seeds if seeds_too else []:
             good = [watched.run(list(command), {}) for command in seed.commands]
             for command, seen in zip(seed.commands, good, strict=True):
                 assert not seen.faults(), (command, seen.faults())

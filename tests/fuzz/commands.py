@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from campaign import Tally
+from fuzz.campaign import Tally
 from hypothesis import HealthCheck, Phase, given, seed, settings, target
 from hypothesis import strategies as st
-from running import Watched
+from fuzz.running import Watched
 
 from landscape.cli import COMMANDS, cli
 
@@ -136,7 +136,9 @@ def command_lines(draw: st.DrawFn) -> list[str]:
             flag = draw(st.sampled_from([*option.opts, *option.secondary_opts]))
             chosen.pop(option.opts[0], None)
             extra += [flag] if option.is_flag or option.count else [flag, draw(_values(option))]
-    extra += draw(st.lists(st.sampled_from(("-q", "--json", "--dry-run", "--no", "-x")), max_size=1))
+    extra += draw(
+        st.lists(st.sampled_from(("-q", "--json", "--dry-run", "--no", "-x")), max_size=1)
+    )
     if name == "demo":  # a whole demonstration is no small thing
         extra.append(draw(st.sampled_from(("--help", "--nothing", "x"))))
     line = [*arguments, *(word for pair in chosen.items() for word in pair), *extra]

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import torch
 
-from running import CANARY
+from fuzz.running import CANARY
 
 TEXTS = (
     "",

@@ -6,6 +6,7 @@ has grown is replaced by a new fork.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -215,8 +216,8 @@ def _import_all() -> None:
 def _serve(pipe: Any, root: Path, trace: bool) -> None:
     from landscape.cli import run
 
+    faulthandler.disable()  # pytest's, whose file this process shares
     sys.path.insert(0, str(root))
-    os.environ["MPLCONFIGDIR"] = os.environ.get("MPLCONFIGDIR", "")
     capture = [(root / name).open("w+b") for name in ("stdout", "stderr")]
     for stream, fd in zip(capture, (1, 2), strict=True):
         os.dup2(stream.fileno(), fd)

@@ -136,7 +136,7 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
             assert code in (0, 3), (arguments, code)
         for name in ("surface", "report"):
             Path(f"{name}.partial.h5").write_bytes(Path(f"{name}.h5").read_bytes())
-        seals = sorted(str(path) for path in Path("runs/figures/measured").glob("*.json"))
+        seals = sorted(str(path) for path in Path("runs/figures/measured").glob("*.json"))[:3]
     finally:
         os.chdir(before)
     return {
