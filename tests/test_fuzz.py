@@ -1,4 +1,4 @@
-"""Hostile and damaged inputs: a short campaign, the whole one (``make fuzz``), and what it found."""
+"""Hostile and damaged inputs: a short campaign, the whole (``make fuzz``), and what it found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from typing import Any
 import h5py
 import pytest
 import torch
-
 from fuzz import table
 from fuzz.campaign import Tally, fuzz
 from fuzz.commands import fuzz_commands
@@ -24,6 +23,7 @@ from fuzz.running import CANARY, Watched
 from fuzz.seeds import _FIGURE as FIGURE
 from fuzz.seeds import _RUN as RUN
 from fuzz.seeds import Seed, prepare
+
 from landscape import params as P
 from landscape.checkpoints import Checkpoint
 from landscape.cli import run

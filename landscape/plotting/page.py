@@ -67,7 +67,7 @@ def script(figure: Any, place: str) -> str:
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """A page's Content-Security-Policy: nothing from elsewhere; of scripts only these, by digest."""
+    """A page's Content-Security-Policy: nothing from elsewhere; of scripts these, by digest."""
     rules = ["default-src 'none'", "img-src data: blob:", "style-src 'unsafe-inline'"]
     if scripts:
         digests = [hashlib.sha256(text.encode()).digest() for text in scripts]

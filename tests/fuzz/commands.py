@@ -1,4 +1,4 @@
-"""Command lines made of the commands' own parameters, with values that fit and values that don't."""
+"""Command lines of the commands' own parameters, with values that fit and values that don't."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from fuzz.campaign import Tally
 from hypothesis import HealthCheck, Phase, given, seed, settings, target
 from hypothesis import strategies as st
-from fuzz.running import Watched
 
+from fuzz.campaign import Tally
+from fuzz.running import Watched
 from landscape.cli import COMMANDS, cli
 
 # Cheap requests, to which options are added; what is drawn takes the place of what is here.
 _MEASURE: Mapping[str, str] = {"--n-examples": "10", "--out": "o"}
 _BASE: Mapping[str, Mapping[str, str]] = {
-    **{name: _MEASURE for name in COMMANDS},
+    **dict.fromkeys(COMMANDS, _MEASURE),
     "density": {**_MEASURE, "--probes": "2", "--steps": "5"},
     "trace": {**_MEASURE, "--samples": "3"},
     "surface": {**_MEASURE, "--grid": "3"},

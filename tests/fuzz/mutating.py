@@ -103,8 +103,10 @@ def _nasty(draw: random.Random, old: Any) -> Any:
     if isinstance(old, int | float) and draw.random() < 0.7:
         return draw.choice(NUMBERS)
     return draw.choice(
-        [None, True, [], {}, [[]], {"a": 1}, draw.choice(TEXTS), draw.choice(NUMBERS)]
-        + [deep, [old, old], {"": old}]
+        [
+            *(None, True, [], {}, [[]], {"a": 1}, deep, [old, old], {"": old}),
+            *(draw.choice(TEXTS), draw.choice(NUMBERS)),
+        ]
     )
 
 

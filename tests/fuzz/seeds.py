@@ -18,6 +18,8 @@ _BARE = ["--model", "logistic", *_DATA]
 _TRAIN = ["train", "standard", "--model", "logistic", "--data", "digits", "--n-examples", "20"]
 _RUN = [*_TRAIN, "--epochs", "2", "--batch-size", "20", "--out", "run", "--track-samples", "-q"]
 _FIGURE = ["figure", "kanai2021/fig1", "--scale", "smoke", "--jobs", "1", "--out", "figures"]
+_REPORT = ["report", "tiny.pt", "--n-examples", "20", "--sections", "accuracy,trace", "-q"]
+_LINE = ["--directions", "between", "--grid", "3"]
 _SURFACE = ["surface", "tiny.pt", "--n-examples", "20", "-q", "--overwrite"]
 
 
@@ -40,8 +42,7 @@ def _reads(file: str, model: list[str]) -> list[list[str]]:
         ["inspect", file, "--json"],
         ["evaluate", file, *model, "--attack", "clean", "--json", "--out", "e"],
         ["spectrum", file, *model, "--top", "1", "--out", "s"],
-        ["surface", "second.pt", *_DATA, "--directions", "between", "--to", file, "--grid", "3"]
-        + ["--out", "b"],
+        ["surface", "second.pt", *_DATA, *_LINE, "--to", file, "--out", "b"],
         ["train", "standard", *model, "--from", file, "--epochs", "1", "--dry-run"],
     ]
 
@@ -80,8 +81,7 @@ KINDS: Mapping[str, tuple[Seed, ...]] = {
         ),
         _seed(
             "report.partial.h5",
-            ["report", "tiny.pt", "--n-examples", "20", "--sections", "accuracy,trace"]
-            + ["--out", "report.h5", "--overwrite", "-q"],
+            [*_REPORT, "--out", "report.h5", "--overwrite"],
         ),
         _seed("run/track.h5", [*_TRAIN, "--subset", "easiest:5@run", "--dry-run"]),
     ),
@@ -118,7 +118,6 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
 
         save_file(state, "tiny.safetensors")
         few = ["tiny.pt", "--n-examples", "20", "-q"]
-        report = ["report", "tiny.pt", "--n-examples", "20", "--sections", "accuracy,trace", "-q"]
         for arguments in (
             ["spectrum", *few, "--top", "2", "--out", "spectrum"],
             ["density", *few, "--probes", "2", "--out", "density"],
@@ -127,8 +126,8 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
             ["samples", *few, "--out", "samples"],
             [*_SURFACE, "--grid", "5x3", "--save-directions", "plane.pt", "--out", "surface"],
             ["export", "surface.h5", "--to", "goldstein", "--out", "goldstein.h5"],
-            [*report, "--out", "report.h5"],
-            [*report, "--seed", "1", "--out", "other.h5"],
+            [*_REPORT, "--out", "report.h5"],
+            [*_REPORT, "--seed", "1", "--out", "other.h5"],
             [*_RUN, "--overwrite"],
             [*_FIGURE, "-q"],
         ):
