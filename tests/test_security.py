@@ -60,7 +60,6 @@ _IMPORTS = {
     ("cli/__init__.py", "get_command"): "a table of this package",
     ("results.py", "_read"): "a table of this package",
     ("papers/figures.py", "figures"): "a table of this package",
-    ("callbacks.py", "huggingface_callback"): "a literal",
     ("callbacks.py", "_lightning"): "a table of this package",
     ("losses.py", "named"): "the user's --loss",
     ("data/factory.py", "_find"): "the user's --data",
@@ -104,7 +103,8 @@ def _findings(tree: ast.AST, file: str) -> list[str]:
                 by_choice = given is not None and ast.unparse(given) == "not trust"
                 if not (_is(given, True) or (by_choice and (file, function) in _LOADS)):
                     found.append(f"{function}: torch.load without weights_only=True")
-            if called.endswith("import_module") and (file, function) not in _IMPORTS:
+            named = bool(node.args) and isinstance(node.args[0], ast.Constant)
+            if called.endswith("import_module") and not named and (file, function) not in _IMPORTS:
                 found.append(f"{function}: {called}")
         for child in ast.iter_child_nodes(node):
             visit(child, function)

@@ -217,6 +217,8 @@ def _serve(pipe: Any, root: Path, trace: bool) -> None:
     from landscape.cli import run
 
     faulthandler.disable()  # pytest's, whose file this process shares
+    # torch's own, else in a place that all of a user's processes share.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(root / "inductor")
     sys.path.insert(0, str(root))
     capture = [(root / name).open("w+b") for name in ("stdout", "stderr")]
     for stream, fd in zip(capture, (1, 2), strict=True):
