@@ -67,7 +67,7 @@ def fuzz(
             seed, content = draw.choice(corpus[len(seeds) :] if recent else corpus[: len(seeds)])
             changed = mutant(seed.file, content, draw)
             command = list(draw.choice(seed.commands))
-            seen = watched.run(command, {seed.file: changed})
+            seen = watched.run(command, {seed.file: changed}, lines=draw.random() < 0.5)
             found = tally.add(seen)
             if found:
                 tally.failing.append((command, seed.file, changed, found))

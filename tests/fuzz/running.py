@@ -116,8 +116,8 @@ class Watched:
     ``prepared``: a folder whose content every run finds in its current folder.
     """
 
-    def __init__(self, prepared: Path | None = None, *, lines: bool = True) -> None:
-        self.prepared, self.lines = prepared, lines
+    def __init__(self, prepared: Path | None = None) -> None:
+        self.prepared = prepared
         self._root = Path(tempfile.mkdtemp(prefix="landscape-fuzz-")).resolve()
         (self._root / f"{CANARY}.py").write_text(_CANARY_CODE)
         self._worker: Any = None
@@ -131,8 +131,9 @@ class Watched:
         self._stop()
         shutil.rmtree(self._root, ignore_errors=True)
 
-    def run(self, arguments: list[str], files: Mapping[str, bytes]) -> Seen:
-        """One command line, with these files in its folder."""
+    def run(self, arguments: list[str], files: Mapping[str, bytes], *, lines: bool = True) -> Seen:
+        """One command line, with these files in its folder. ``lines``: which of the package's ran,
+        which takes twice the time where much is drawn."""
         if self._worker is None:
             self._start()
         folder = self._root / "run"
@@ -145,7 +146,7 @@ class Watched:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        self._pipe.send((arguments, str(folder)))
+        self._pipe.send((arguments, str(folder), lines))
         start = time.monotonic()
         try:
             if self._answered():
@@ -180,9 +181,7 @@ class Watched:
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
-        self._worker = context.Process(
-            target=_serve, args=(theirs, self._root, self.lines), daemon=True
-        )
+        self._worker = context.Process(target=_serve, args=(theirs, self._root), daemon=True)
         self._worker.start()
         theirs.close()
 
@@ -213,7 +212,7 @@ def _import_all() -> None:
 # -- in the worker --------------------------------------------------------------------------------
 
 
-def _serve(pipe: Any, root: Path, trace: bool) -> None:
+def _serve(pipe: Any, root: Path) -> None:
     from landscape.cli import run
 
     faulthandler.disable()  # pytest's, whose file this process shares
@@ -232,10 +231,10 @@ def _serve(pipe: Any, root: Path, trace: bool) -> None:
     _limit_memory()
     while True:
         try:
-            arguments, folder = pipe.recv()
+            arguments, folder, lines = pipe.recv()
         except EOFError:
             return
-        pipe.send(_one(run, arguments, folder, watch, capture, trace))
+        pipe.send(_one(run, arguments, folder, watch, capture, lines))
 
 
 def _one(
