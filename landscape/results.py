@@ -171,12 +171,12 @@ class Result:
 
         Numbers that are not finite become ``None``, since JSON has none of them.
         """
-        body = {f.name: _jsonable(getattr(self, f.name)) for f in self.fields()}
+        body = {f.name: jsonable(getattr(self, f.name)) for f in self.fields()}
         return {
             "kind": self.kind,
             **body,
             "schema_version": SCHEMA_VERSION,
-            "provenance": _jsonable(self.provenance.to_dict()),
+            "provenance": jsonable(self.provenance.to_dict()),
         }
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -361,15 +361,16 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """As JSON takes it: arrays as lists, and ``None`` for numbers that are not finite."""
     if isinstance(value, Estimate):
-        return {key: _jsonable(v) for key, v in dataclasses.asdict(value).items()}
+        return {key: jsonable(v) for key, v in dataclasses.asdict(value).items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _jsonable(value.tolist())
+        return jsonable(value.tolist())
     if isinstance(value, list):
-        return [_jsonable(v) for v in value]
+        return [jsonable(v) for v in value]
     if isinstance(value, dict):
-        return {key: _jsonable(v) for key, v in value.items()}
+        return {key: jsonable(v) for key, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

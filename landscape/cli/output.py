@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from landscape.errors import DataError, LandscapeError
 from landscape.files import check_writable
 from landscape.plotting.style import picture_paths, save_figure
-from landscape.results import Result, save_all
+from landscape.results import Result, jsonable, save_all
 
 
 class ProgressBar(Protocol):
@@ -67,7 +67,7 @@ class Say:
 
     def json(self, content: Any) -> None:
         if self.as_json:
-            print(json.dumps(content, allow_nan=False))
+            print(json.dumps(jsonable(content), allow_nan=False))
 
     def files(self, paths: Sequence[Path]) -> None:
         """The output paths, printed last."""
