@@ -309,6 +309,23 @@ def test_a_checkpoint_without_a_description(work: Path, capsys: pytest.CaptureFi
     assert "not described" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["spectrum", "track", "history"])
+def test_a_history_that_no_training_wrote(
+    kind: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "history":
+        with h5py.File("run/history.h5", "r+") as file:
+            for name in [n for n in file if file[n].ndim == 1]:
+                values = file[name][:0]
+                del file[name]
+                file[name] = values
+            file.attrs.pop("seal", None)
+    else:
+        source = "spectrum.h5" if kind == "spectrum" else "run/track.h5"
+        shutil.copy(source, "run/history.h5")
+    refused([*RUN], capsys)
+
+
 def test_a_metric_that_is_no_number(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = torch.load("tiny.pt", weights_only=True)
     torch.save(_sealed({**content, "metrics": {"a": float("nan")}}), "tiny.pt")
