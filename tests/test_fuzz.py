@@ -333,6 +333,14 @@ def test_a_metric_that_is_no_number(work: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["metrics"] == {"a": None}
 
 
+def test_a_cluster_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    assert "nowhere" in refused([*FIGURE, "--slurm", "cluster=nowhere"], capsys, code=2)
+
+
 def test_a_path_that_is_too_long(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(["compare", "x" * 300, "y.h5"], capsys)
     assert said.endswith("x: File name too long.")

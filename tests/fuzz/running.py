@@ -247,6 +247,7 @@ def _one(
 ) -> Seen:
     os.chdir(folder)
     tempfile.tempdir = f"{folder}/tmp"
+    os.environ["LANDSCAPE_DATA"] = f"{folder}/data"  # where data sets are put by default
     for fd in (1, 2):
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
