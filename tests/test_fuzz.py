@@ -376,10 +376,7 @@ def test_a_state_of_other_types(
     "text",
     [
         b"[" * 100_000,
-        b"[]",
-        b'{"files": {}, "seconds": 1}',
         b'{"files": {"\\u0000": "x"}, "seconds": 1}',
-        b'{"files": {}, "seconds": "x"}',
         b'{"files": {}, "seconds": 1e999, "digest": 3}',
         b"\xff\xfe",
     ],

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape import checkpoints, data, exchange, models
+from landscape import checkpoints, exchange, models
 from landscape.checkpoints import Checkpoint
 from landscape.cli import run
 from landscape.errors import CheckpointError, DataError, UsageError
@@ -495,7 +495,7 @@ def hostile_report(report: ls.Report, text: str) -> ls.Report:
     return ls.Report(summary, results, poisoned(comparison, text))
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", ["".join(HOSTILE[:-1]), "".join(HOSTILE[1::-1]), HOSTILE[-1]])
 def test_no_text_of_a_file_becomes_markup_in_a_report(
     text: str, report: ls.Report, tmp_path: Path
 ) -> None:
@@ -528,9 +528,9 @@ def check_closed(page: Structure) -> None:
     rules = dict(rule.partition(" ")[::2] for rule in page.policy.split("; "))
     assert rules["default-src"] == "'none'"
     assert "unsafe-inline" not in rules["script-src"]
-    assert not re.search(r"\*|http|//|'self'", page.policy.replace("sha256-", ""), re.I) or all(
-        part.startswith(("'sha256-", "'unsafe-eval'")) for part in rules["script-src"].split()
-    )
+    ours = ("'sha256-", "'unsafe-eval'")
+    assert all(part.startswith(ours) for part in rules["script-src"].split())
+    assert set(rules["img-src"].split()) == {"data:", "blob:"}
     for text in page.texts["script"]:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in rules["script-src"]
@@ -655,11 +655,3 @@ def test_names_in_files_decide_no_place(
     found = {path.relative_to(work).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {"s.h5", "in.pt", "in-evaluation.h5", "s.vts"} <= found
     assert not [name for name in found if "escaped" in name or name.startswith("..")]
-
-
-def test_a_partial_result_decides_no_place(checkpoint: Path, tmp_path: Path) -> None:
-    """The data sets' folders neither: a class or file of that name is a name."""
-    root = tmp_path / "images"
-    (root / "train" / "..x").mkdir(parents=True)
-    with pytest.raises(DataError, match="no class folders"):
-        data.load("folder", "train", data_dir=root)
