@@ -236,6 +236,29 @@ def test_which_names_are_imports() -> None:
     assert not any(map(models.imports, names))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[train]\nmodel = "canary_module:net"',
+        '[train]\ndata = "canary_module:digits"\nmodel = "logistic"',
+        '[grid]\nmodel = ["logistic", "ensemble:canary_module:net"]',
+        '[[grid]]\nextra = "canary_module:digits"',
+        'checkpoints = ["own.pt"]',
+        'checkpoints = ["data.pt"]',
+    ],
+)
+def test_a_sweep_imports_nothing(
+    text: str, canary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    native("own.pt", model=named("canary_module:net"))
+    native("data.pt", data={"name": "canary_module:digits", "options": {}})
+    Path("sweep.toml").write_text(text)
+    for more in ([], ["--dry-run"]):
+        assert run(["sweep", "sweep.toml", *more]) in (1, 2)
+        assert "a file may not cause an import" in capsys.readouterr().err
+    assert not canary.exists()
+
+
 def test_a_teacher_imports_nothing(canary: Path) -> None:
     from landscape.training.distillation import Teacher
 

@@ -306,11 +306,32 @@ def _of_array(group: Any, name: str, draw: random.Random) -> None:
             group.create_dataset(name, data=np.repeat(np.atleast_1d(values), 2, axis=0))
 
 
+def of_toml(content: bytes, draw: random.Random) -> bytes:
+    """One line of a TOML file: its value or its key another one, left out, repeated or moved."""
+    lines = content.decode(errors="replace").splitlines() or [""]
+    at = draw.randrange(len(lines))
+    key, sign, _ = lines[at].partition("=")
+    texts = [json.dumps(text) for text in TEXTS]
+    values = [*texts, "[]", "{}", "[[]]", "nan", "-inf", "1e400", "1979-05-27", "true", "0", "-1"]
+    values += [str(10**30), "[" * 2000 + "]" * 2000, "[1, 'x']", "{a.b = 1}", '"""']
+    match draw.randrange(5):
+        case 0 | 1 if sign:
+            lines[at] = f"{key}= {draw.choice(values)}"
+        case 2:
+            lines[at] = f"{draw.choice(['model', 'seed', 'eps', 'a.b', '[grid', '[[train]]'])} = 1"
+        case 3:
+            del lines[at]
+        case _:
+            lines.insert(draw.randrange(len(lines)), lines[at])
+    return "\n".join(lines).encode(errors="replace")
+
+
 FORMATS: Mapping[str, Callable[[bytes, random.Random], bytes]] = {
     ".pt": of_torch,
     ".pth": of_torch,
     ".h5": of_hdf5,
     ".json": of_json,
+    ".toml": of_toml,
 }
 
 

@@ -20,6 +20,7 @@ _RUN = [*_TRAIN, "--epochs", "2", "--batch-size", "20", "--out", "run", "--track
 _FIGURE = ["figure", "kanai2021/fig1", "--scale", "smoke", "--jobs", "1", "--out", "figures"]
 _REPORT = ["report", "tiny.pt", "--n-examples", "20", "--sections", "accuracy,trace", "-q"]
 _LINE = ["--directions", "between", "--grid", "3"]
+_DRY = ["sweep", "sweep.toml", "--dry-run"]
 _SURFACE = ["surface", "tiny.pt", "--n-examples", "20", "-q", "--overwrite"]
 
 
@@ -47,7 +48,28 @@ def _reads(file: str, model: list[str]) -> list[list[str]]:
     ]
 
 
-# The configuration files of the package. Sweeps (TOML) belong here too.
+_SWEEP = """
+[train]
+data = "digits"
+model = "logistic"
+n_examples = 20
+epochs = 1
+[grid]
+method = ["standard", "pgd"]
+eps = ["2/255", 0.1]
+seed = [0, 1]
+[[exclude]]
+method = "standard"
+eps = 0.1
+[[measure]]
+diagnostic = "evaluate"
+n_examples = 10
+[[measure]]
+diagnostic = "spectrum"
+top = 1
+n_examples = 10
+"""
+
 KINDS: Mapping[str, tuple[Seed, ...]] = {
     "checkpoints": (
         _seed("tiny.pt", *_reads("tiny.pt", _DATA)),
@@ -92,6 +114,7 @@ KINDS: Mapping[str, tuple[Seed, ...]] = {
         _seed("run/final.pt", _RUN),
         _seed("run/history.h5", _RUN),
         _seed("figures/smoke/kanai2021/fig1.json", _FIGURE),
+        _seed("sweep.toml", _DRY, [*_DRY, "--json"]),
         _seed("runs/figures/measured/SEAL.json", _FIGURE, [*_FIGURE, "--dry-run"]),
     ),
 }
@@ -111,6 +134,7 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
         )
         Checkpoint(spec.build(seed=1).state_dict(), spec.to_dict(), data).save("second.pt")
         torch.save(state, "bare.pth")
+        Path("sweep.toml").write_text(_SWEEP)
         wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
         torch.save({"net": wrapped, "acc": 9.5, "epoch": 7}, "nested.pth")
         torch.save({"state_dict": state}, "old.pth", _use_new_zipfile_serialization=False)
