@@ -333,6 +333,15 @@ def test_a_metric_that_is_no_number(work: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["metrics"] == {"a": None}
 
 
+@pytest.mark.parametrize("depth", [300, 2000, 50_000])
+def test_a_sweep_that_is_nested_deeply(
+    depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.toml").write_text(f"[grid]\nmethod = {'[' * depth}{']' * depth}\n")
+    refused(["sweep", "sweep.toml", "--dry-run"], capsys, code=2)
+
+
 def test_a_cluster_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,8 @@ def read(source: str | Path | Mapping[str, Any]) -> Specification:
         content = tomllib.loads(Path(source).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply for a sweep.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{source} is not TOML: it is no UTF-8 text.") from error
     except OSError as error:
@@ -106,6 +108,8 @@ def _check_names(content: Mapping[str, Any], source: str) -> None:
 def _checked(content: dict[str, Any], source: str) -> Specification:
     try:
         return _resolved(content, source)
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply for a sweep.") from error
     except UsageError as error:
         if str(error).startswith(source):
             raise
