@@ -4,17 +4,21 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint checkpoints figures docs bench clean
+.PHONY: demo test test-slow fuzz lint checkpoints figures docs bench clean
 
 demo: .venv/.installed
 	$(BIN)/landscape demo --out out/demo --overwrite
 
 test: .venv/.tested-with lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not slow and not fuzz"
 
 # What takes minutes: AutoAttack on every bundled checkpoint.
 test-slow: .venv/.tested-with
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+# 500 hostile inputs of every kind; the figures go into docs/faults.md.
+fuzz: .venv/.tested-with
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fuzz tests/test_fuzz.py
 
 lint: .venv/.tested-with
 	$(BIN)/ruff check .

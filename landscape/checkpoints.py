@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape import foreign
+from landscape import foreign, limits
 from landscape import params as P
 from landscape.errors import CheckpointError, UsageError
 from landscape.files import write_atomic
@@ -180,8 +180,12 @@ def read_payload(path: str | Path, *, trust: bool = False) -> Any:
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is truncated: copy or download it again.")
     try:
+        if head.startswith(b"PK"):
+            limits.check_archive(path)
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=not trust)
+            content = torch.load(path, map_location="cpu", weights_only=not trust)
+        limits.check_content(content)
+        return content
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _damaged(path, error) from error
@@ -229,8 +233,9 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     names = {f.name for f in dataclasses.fields(Checkpoint)}
     try:
         checkpoint = Checkpoint(**{k: v for k, v in content.items() if k in names})
+        _check_types(checkpoint)
         seal = checkpoint._seal()
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from error
     if seal != content.get("seal"):
         raise CheckpointError(
@@ -238,6 +243,49 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         )
     _check_finite(path, checkpoint)
     return checkpoint
+
+
+_OPTIONAL = (dict, type(None))
+_TYPES: dict[str, tuple[type, ...]] = {
+    "state_dict": (dict,),
+    "model": _OPTIONAL,
+    "data": _OPTIONAL,
+    "method": (dict,),
+    "history": (dict,),
+    "metrics": (dict,),
+    "epoch": (int, type(None)),
+    "seed": (int, type(None)),
+}
+
+
+def _check_types(checkpoint: Checkpoint) -> None:
+    """``TypeError`` or ``KeyError`` where the context is not what ``landscape train`` writes: the
+    digest says that a file is whole, not who made it."""
+
+    def check(what: str, value: Any, *kinds: type) -> None:
+        if not isinstance(value, kinds):
+            raise TypeError(f"its {what} is {type(value).__name__}")
+
+    for name, kinds in _TYPES.items():
+        check(name, getattr(checkpoint, name), *kinds)
+    if not checkpoint.state_dict:
+        raise TypeError("it holds no weights")
+    for name, tensor in checkpoint.state_dict.items():
+        check("name of a weight", name, str)
+        check(f"weight '{name}'", tensor, Tensor)
+    for name, number in checkpoint.metrics.items():
+        check(f"metric '{name}'", number, int, float)
+    if checkpoint.data is not None:
+        check("data set", checkpoint.data["name"], str)
+        check("options of the data", checkpoint.data.get("options", {}), dict)
+    check("method's name", checkpoint.method.get("name", ""), str)
+    check("method's digest", checkpoint.method.get("digest", ""), str)
+    config = checkpoint.method.get("config")
+    check("configuration", config, *_OPTIONAL)
+    evaluation = (config or {}).get("evaluation")
+    check("evaluation", evaluation, *_OPTIONAL)
+    check("radius", (evaluation or {}).get("eps", 0.0), int, float)
+    check("norm", (evaluation or {}).get("norm", ""), str)
 
 
 def _check_finite(path: Path, checkpoint: Checkpoint) -> None:

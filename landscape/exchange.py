@@ -19,6 +19,7 @@ import numpy as np
 from landscape.diagnostics import Surface
 from landscape.errors import DataError, OutputError, UsageError
 from landscape.files import check_writable, write_atomic
+from landscape.limits import hdf5, member
 from landscape.provenance import Record
 from landscape.tracking import Track
 from landscape.tracking.minibatches import COLUMNS
@@ -26,6 +27,7 @@ from landscape.tracking.track import NOISE
 
 # What tomgoldstein/loss-landscape writes where nothing was computed.
 _UNFILLED = -1.0
+_FIELDS = ("xcoordinates", "ycoordinates", "train_loss", "train_acc")
 
 
 def write_goldstein(surface: Surface, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -64,10 +66,10 @@ def read_goldstein(path: str | Path) -> Surface:
     data and directions it was, the file does not say.
     """
     try:
-        with h5py.File(path) as file:
-            found = {name: np.asarray(file[name]) for name in file if name != "dir_file"}
-            known = {n: v for n, v in found.items() if v.dtype.kind == "f"}
-    except (OSError, TypeError) as error:
+        with hdf5(path) as file:
+            found = {name: member(file, name) for name in _FIELDS if name in file}
+            known = {n: np.asarray(v) for n, v in found.items() if v.dtype.kind == "f"}
+    except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a readable HDF5 file: {error}.") from error
     if not {"xcoordinates", "train_loss"} <= set(known):
         raise DataError(

@@ -87,7 +87,8 @@ def _rename_new(temporary: Path, path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    # It can only be read by setting it; a file that another thread makes meanwhile is private.
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
 

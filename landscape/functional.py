@@ -263,13 +263,15 @@ class Term:
 
 
 def reentrant(
-    model: nn.Module, full: Mapping[str, Tensor], names: Iterable[str], x: Tensor | Bundle
+    model: nn.Module, full: Mapping[str, Tensor], params: Params, x: Tensor | Bundle
 ) -> bool:
     """Whether the network checkpoints activations reentrantly, which cuts the graph of θ.
 
-    Such a function is in the graph only if its input is. Call it ``untouched``.
+    Such a function is in the graph only if its input is. Call it ``untouched``. ``full`` lacks
+    ``params`` if it was asked for inside of ``Objective.call``.
     """
-    leaves = {**full, **{name: full[name].detach().requires_grad_() for name in names}}
+    own = {name: full.get(name, p).detach().requires_grad_() for name, p in params.items()}
+    leaves = {**full, **own}
     if not isinstance(x, Bundle) and x.is_floating_point():
         x = x.detach().requires_grad_()
     with torch.enable_grad():

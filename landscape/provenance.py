@@ -42,8 +42,31 @@ class Provenance:
         for name in ("settings", "objective", "seed", "versions"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
+    @classmethod
+    def from_json(cls, text: str) -> Provenance:
+        """What a file holds; ``ValueError`` or ``TypeError`` where it is no provenance."""
+        content = json.loads(text)
+        found = cls(**content)
+        for name, kinds in _KINDS.items():
+            if not isinstance(content[name], kinds):
+                raise TypeError(f"its {name} is {type(content[name]).__name__}")
+        if not all(isinstance(version, str) for version in found.versions.values()):
+            raise TypeError("its versions are no texts")
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "diagnostic": str,
+    "settings": dict,
+    "objective": dict,
+    "seed": (int, type(None)),
+    "versions": dict,
+    "created": str,
+    "wall_time": (int, float),
+}
 
 
 class Record:

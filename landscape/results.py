@@ -24,6 +24,7 @@ import numpy as np
 from landscape._version import __version__
 from landscape.errors import DataError, UsageError, unknown
 from landscape.files import write_atomic
+from landscape.limits import hdf5, member
 from landscape.provenance import Provenance
 
 SCHEMA_VERSION = 1
@@ -170,12 +171,12 @@ class Result:
 
         Numbers that are not finite become ``None``, since JSON has none of them.
         """
-        body = {f.name: _jsonable(getattr(self, f.name)) for f in self.fields()}
+        body = {f.name: jsonable(getattr(self, f.name)) for f in self.fields()}
         return {
             "kind": self.kind,
             **body,
             "schema_version": SCHEMA_VERSION,
-            "provenance": _jsonable(self.provenance.to_dict()),
+            "provenance": jsonable(self.provenance.to_dict()),
         }
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -206,7 +207,7 @@ def load_all(path: str | Path) -> dict[str, Result]:
         raise DataError(f"{path} is a folder: name a file in it, such as track.h5.")
     found: dict[str, Result] = {}
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5(path) as file:
             if "kind" in file.attrs:
                 found["/"] = _read(file, path)
 
@@ -308,18 +309,18 @@ def _read(group: h5py.Group, path: Path) -> Result:
         name = field.name
         if f"{name}_standard_error" in group and _is_estimate(types[name]):
             values[name] = Estimate(
-                float(group[name][()]),
-                float(group[f"{name}_standard_error"][()]),
-                int(group[f"{name}_samples"][()]),
+                float(member(group, name)[()]),
+                float(member(group, f"{name}_standard_error")[()]),
+                int(member(group, f"{name}_samples")[()]),
             )
         elif name in group:
-            values[name] = _value(group[name], scalar=not field.metadata["dims"])
+            values[name] = _value(member(group, name), scalar=not field.metadata["dims"])
         elif type(None) in typing.get_args(types[name]):
             values[name] = None
         else:
             raise DataError(f"{path} lacks '{name}': the file is incomplete or damaged.")
     try:
-        provenance = Provenance(**json.loads(group.attrs["provenance"]))
+        provenance = Provenance.from_json(group.attrs["provenance"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has no readable provenance: {_first_line(error)}.") from error
     return cls(provenance=provenance, **values)
@@ -360,15 +361,16 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """As JSON takes it: arrays as lists, and ``None`` for numbers that are not finite."""
     if isinstance(value, Estimate):
-        return {key: _jsonable(v) for key, v in dataclasses.asdict(value).items()}
+        return {key: jsonable(v) for key, v in dataclasses.asdict(value).items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _jsonable(value.tolist())
+        return jsonable(value.tolist())
     if isinstance(value, list):
-        return [_jsonable(v) for v in value]
+        return [jsonable(v) for v in value]
     if isinstance(value, dict):
-        return {key: _jsonable(v) for key, v in value.items()}
+        return {key: jsonable(v) for key, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -138,6 +138,8 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail("out of memory: use a smaller --batch-size or --n-examples.", 1, loud)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename:  # what can't be written is an OutputError
+            return _fail(f"can't use {error.filename}: {error.strerror}.", 1, loud)
         name, text = type(error).__name__, (str(error).splitlines() or [""])[0]
         if name == "OutOfMemoryError":
             return _fail("out of device memory: use a smaller --batch-size.", 1, loud)

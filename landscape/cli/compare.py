@@ -18,7 +18,7 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
     corrected for their number (Holm).
     """
     from landscape.cli import measuring as shared
-    from landscape.cli.output import Say
+    from landscape.cli.output import Say, of_files
     from landscape.errors import UsageError
     from landscape.files import check_writable
     from landscape.reporting import SECTIONS, words
@@ -41,8 +41,9 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
         from landscape.cli.several import distinct
         from landscape.reporting import Report
 
-        reports = {name: Report.load(path) for name, path in distinct(checkpoints).items()}
-        found = compared(*reports.values(), names=tuple(reports))
+        with of_files(checkpoints):
+            reports = {name: Report.load(path) for name, path in distinct(checkpoints).items()}
+            found = compared(*reports.values(), names=tuple(reports))
         written = [found.save(out, overwrite=given["overwrite"])] if out else []
     else:
         assert out is not None

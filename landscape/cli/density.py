@@ -74,7 +74,8 @@ def density(checkpoints: tuple[str, ...], **given: Any) -> int:
     targets = several.targets(say, checkpoints, {**given, "steps": None})
     for name, (target, attack) in targets.items():
         objective = target.objective(attack)
-        vectors = max(given["steps"], 4 * given["outliers"] + 20)  # beside what products keep
+        # Beside what products keep.
+        vectors = max(given["lanczos_steps"], 4 * given["outliers"] + 20)
         size = sum(p.numel() for p in objective.params.values()) * objective.dtype.itemsize
         target.introduce(objective, vectors=vectors, memory=given["memory"] + vectors * size)
         if given["dry_run"]:

@@ -29,7 +29,7 @@ def export(file: str, **given: Any) -> None:
     from pathlib import Path
 
     from landscape import exchange
-    from landscape.cli.output import Say
+    from landscape.cli.output import Say, of_files
     from landscape.errors import UsageError
     from landscape.results import load
 
@@ -38,7 +38,9 @@ def export(file: str, **given: Any) -> None:
     out = Path(given["out"] or f"{stem}{ending}")
     overwrite = given["overwrite"]
     if form == "landscape":
-        written = exchange.read_goldstein(file).save(out, overwrite=overwrite)
+        with of_files([file]):
+            surface = exchange.read_goldstein(file)
+        written = surface.save(out, overwrite=overwrite)
     else:
         result: Any = load(file)
         kind = "track" if form == "tensorboard" else "surface"
@@ -49,5 +51,6 @@ def export(file: str, **given: Any) -> None:
             "vts": exchange.write_vts,
             "tensorboard": exchange.write_tensorboard,
         }[form]
-        written = write(result, out, overwrite=overwrite)
+        with of_files([file]):
+            written = write(result, out, overwrite=overwrite)
     Say(**given).files([written])

@@ -201,7 +201,7 @@ def _exchange(target: Any, given: dict[str, Any]) -> None:
             "--activation rebuilds the architecture that a checkpoint of `landscape train` "
             "describes: it needs such a file, and no --model."
         )
-    spec = ModelSpec.from_dict(target.checkpoint.model)
+    spec = ModelSpec.from_dict(target.checkpoint.model, trust=given["trust_checkpoint"])
     dual = dataclasses.replace(spec, options={**spec.options, "activation": given["activation"]})
     model = target.checkpoint.into(dual.build(seed=0))
     target.model = model.to(device(given["device"]), getattr(torch, given["dtype"])).eval()

@@ -37,7 +37,6 @@ def inspect(checkpoint: str, **given: Any) -> None:
     ]
     content: dict[str, Any] = {"digest": found.digest, "entries": len(tensors)}
     if unwrapped is None:
-        assert found.model is not None
         rows[:0] = [["made by", "landscape"], *_native(found)]
         content |= {"native": True, "model": found.model, "data": found.data}
         content |= {"metrics": found.metrics, "epoch": found.epoch, "seed": found.seed}
@@ -55,17 +54,21 @@ def inspect(checkpoint: str, **given: Any) -> None:
 
 
 def _native(found: Any) -> list[list[str]]:
+    from landscape.models import ModelSpec
+
     method = found.method.get("name", "unknown")
     data = found.data["name"] if found.data else "unknown data"
     metrics = ", ".join(f"{n.replace('_', ' ')} {v:.4f}" for n, v in found.metrics.items())
-    spec = found.model
-    normalize = spec["normalize"]
-    inside = "none" if normalize is None else f"mean {normalize[0]}, std {normalize[1]}"
+    network, inside = "not described", "unknown"
+    if found.model is not None:
+        spec = ModelSpec.from_dict(found.model, trust=True)  # described, not built
+        network = f"{spec.name}, inputs {spec.in_shape}, {spec.num_classes} classes"
+        inside = "none"
+        if spec.normalize is not None:
+            mean, std = map(list, spec.normalize)
+            inside = f"mean {mean}, std {std}"
     return [
-        [
-            "network",
-            f"{spec['name']}, inputs {tuple(spec['in_shape'])}, {spec['num_classes']} classes",
-        ],
+        ["network", network],
         ["normalisation", inside],
         ["trained", f"{method} on {data}, seed {found.seed}, epoch {found.epoch}"],
         ["metrics", metrics or "none"],

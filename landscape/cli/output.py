@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from landscape.errors import DataError, LandscapeError
 from landscape.files import check_writable
 from landscape.plotting.style import picture_paths, save_figure
-from landscape.results import Result, save_all
+from landscape.results import Result, jsonable, save_all
 
 
 class ProgressBar(Protocol):
@@ -66,7 +67,7 @@ class Say:
 
     def json(self, content: Any) -> None:
         if self.as_json:
-            print(json.dumps(content, allow_nan=False))
+            print(json.dumps(jsonable(content), allow_nan=False))
 
     def files(self, paths: Sequence[Path]) -> None:
         """The output paths, printed last."""
@@ -139,6 +140,21 @@ class Say:
         print(f"up to {count} {what} of about {seconds:.2g} s: {_duration(count * seconds)}")
         print(f"would write {', '.join(map(str, files.paths))}")
         return 0
+
+
+@contextmanager
+def of_files(names: Sequence[str]) -> Iterator[None]:
+    """For what is made of results that were read: numbers that make no sense are the files' fault,
+    since what landscape writes can be drawn, exported and compared."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if isinstance(e, LandscapeError):
+            raise
+        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip(".")
+        raise DataError(
+            f"{', '.join(names)} can't be used: damaged, or not as landscape writes it ({reason})."
+        ) from e
 
 
 class Outputs:

@@ -17,7 +17,7 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
     """Draw saved results; those of one kind are drawn together, on one scale."""
     from pathlib import Path
 
-    from landscape.cli.output import Say
+    from landscape.cli.output import Say, of_files
     from landscape.errors import UsageError
     from landscape.plotting import PICTURES, picture
     from landscape.plotting.page import save_page
@@ -40,10 +40,11 @@ def plot(files: tuple[str, ...], **given: Any) -> None:
     stem = given["out"] or str(first.with_suffix(""))
     for kind, found in drawable.items():
         labels, results = [label for label, _ in found], [result for _, result in found]
-        figure = picture(results, labels if len(found) > 1 or kind == "surface" else [])
         path = stem if len(drawable) == 1 else f"{stem}-{kind}"
-        written = save_figure(figure, path, overwrite=given["overwrite"])
-        if given["html"] and kind == "surface":
-            page = f"{path}.html"
-            written.append(save_page(results, labels, page, overwrite=given["overwrite"]))
+        with of_files(files):
+            figure = picture(results, labels if len(found) > 1 or kind == "surface" else [])
+            written = save_figure(figure, path, overwrite=given["overwrite"])
+            if given["html"] and kind == "surface":
+                page = f"{path}.html"
+                written.append(save_page(results, labels, page, overwrite=given["overwrite"]))
         say.files(written)

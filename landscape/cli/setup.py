@@ -15,7 +15,7 @@ from landscape.checkpoints import Checkpoint
 from landscape.cli.output import Say
 from landscape.diagnostics import evaluate
 from landscape.diagnostics.eigenvalues import random_loss
-from landscape.errors import UsageError
+from landscape.errors import CheckpointError, UsageError
 from landscape.objective import Objective
 from landscape.operators import memory_needed
 from landscape.results import Estimate
@@ -225,7 +225,13 @@ def _data_choice(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[str, 
         return options["data"], given
     if checkpoint.data is None:
         raise UsageError("the file does not say what data it was trained on: add --data NAME.")
-    return checkpoint.data["name"], {**checkpoint.data.get("options", {}), **given}
+    name, recorded = checkpoint.data["name"], checkpoint.data.get("options", {})
+    if ":" in name and not options["trust_checkpoint"]:
+        raise UsageError(
+            f"the file names '{name}' as its data, and a file may not cause an import: name it "
+            f"yourself (--data {name}) or trust the file (--trust-checkpoint)."
+        )
+    return name, {**recorded, **given}
 
 
 def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> models.ModelSpec:
@@ -234,7 +240,9 @@ def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> m
             raise UsageError(
                 "the file holds weights alone: add --model NAME (`landscape models` lists them)."
             )
-        return models.ModelSpec.from_dict(checkpoint.model)
+        spec = models.ModelSpec.from_dict(checkpoint.model, trust=options["trust_checkpoint"])
+        _check_size(checkpoint, spec)
+        return spec
     normalize: tuple[Any, Any] | None = None
     if options["normalize"]:
         try:
@@ -259,6 +267,16 @@ def _model_spec(checkpoint: Checkpoint, data: Any, options: dict[str, Any]) -> m
         )
     shape, classes = _look_at(data)
     return models.ModelSpec(options["model"], shape, classes, normalize)
+
+
+def _check_size(checkpoint: Checkpoint, spec: models.ModelSpec) -> None:
+    """Refuse a description of far more numbers than the file holds, before they are made."""
+    held = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    if not models.imports(spec.name) and (size := spec.size()) > 2 * held + 1000:
+        raise CheckpointError(
+            f"the file describes {spec.name} with {size:,} numbers and holds {held:,}: it is "
+            "damaged, or its description is of another network."
+        )
 
 
 def _look_at(data: Any) -> tuple[tuple[int, ...], int]:

@@ -287,6 +287,7 @@ def _trained(
     say: Any, method: str, config: Any, track: Any, out: Path, given: dict[str, Any]
 ) -> tuple[Any, list[Path]]:
     """Train one run and say what came of it; the best checkpoint, and the files."""
+    from landscape.cli.output import of_files
     from landscape.plotting import picture
     from landscape.plotting.style import save_figure
     from landscape.results import load
@@ -309,22 +310,24 @@ def _trained(
         ["metric", "value"],
         [[name.replace("_", " "), f"{value:.4f}"] for name, value in best.metrics.items()],
     )
-    history = load(out / "history.h5")
-    if len(history.epoch) < config.plan.epochs:
-        say.remark(
-            f"stopped after epoch {len(history.epoch)} of {config.plan.epochs}: validation "
-            f"accuracy was highest after {best.epoch}."
-        )
-    if history.constant_classifier[-1]:
-        say.warn("the network predicts one class for every input: lower lr or eps, or warm up.")
     written = [out / "best.pt", out / "final.pt", out / "history.h5"]
-    written += save_figure(picture([history]), out / "history", overwrite=True)
+    with of_files([str(out / "history.h5")]):
+        history = load(out / "history.h5")
+        if len(history.epoch) < config.plan.epochs:
+            say.remark(
+                f"stopped after epoch {len(history.epoch)} of {config.plan.epochs}: validation "
+                f"accuracy was highest after {best.epoch}."
+            )
+        if history.constant_classifier[-1]:
+            say.warn("the network predicts one class for every input: lower lr or eps, or warm up.")
+        written += save_figure(picture([history]), out / "history", overwrite=True)
     if track:
-        tracked = load(out / "track.h5")
-        if tracked.diagnostic is not None:
-            say.table(*_tracked(tracked))
-        figure = picture([tracked])
-        written += [out / "track.h5", *save_figure(figure, out / "track", overwrite=True)]
+        with of_files([str(out / "track.h5")]):
+            tracked = load(out / "track.h5")
+            if tracked.diagnostic is not None:
+                say.table(*_tracked(tracked))
+            figure = picture([tracked])
+            written += [out / "track.h5", *save_figure(figure, out / "track", overwrite=True)]
     return best, written
 
 

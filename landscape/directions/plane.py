@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -62,14 +63,19 @@ class Directions:
                 f"{path} has version {content.get('version')} of the directions' format, this "
                 f"landscape reads {VERSION}: upgrade landscape."
             )
-        return Directions(
-            kind=content["kind"],
-            vectors=tuple(content["vectors"]),
-            marks={name: (at[0], at[1]) for name, at in content["marks"].items()},
-            path=tuple((at[0], at[1]) for at in content["path"]),
-            explained=tuple(content["explained"]),
-            made=content["made"],
-        )
+        try:
+            return Directions(
+                kind=_text(content["kind"]),
+                vectors=tuple(map(_vector, content["vectors"])),
+                marks={_text(name): _place(at) for name, at in content["marks"].items()},
+                path=tuple(map(_place, content["path"])),
+                explained=tuple(map(float, content["explained"])),
+                made={_text(name): _text(how) for name, how in content["made"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}: {error}): save the directions again."
+            ) from error
 
     def like(self, params: Params) -> Directions:
         """The same, as tensors like θ's; refused if they are of another network."""
@@ -83,6 +89,27 @@ class Directions:
                 )
         vectors = tuple({n: v[n].to(params[n]) for n in params} for v in self.vectors)
         return replace(self, vectors=vectors)
+
+
+def _text(value: Any) -> Any:
+    """A name or a flag, as it is; nothing else."""
+    if not isinstance(value, str | bool | NoneType):
+        raise TypeError(f"{type(value).__name__} in the place of a name")
+    return value
+
+
+def _place(at: Any) -> tuple[float, float]:
+    x, y = at
+    return float(x), float(y)
+
+
+def _vector(found: Any) -> Params:
+    for name, tensor in found.items():
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+            raise TypeError(f"'{name}' holds no real numbers")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"'{name}' is not finite")
+    return dict(found)
 
 
 def orthogonalised(vectors: Sequence[Params]) -> list[Params]:

@@ -4,7 +4,7 @@
 ``Ensemble`` makes one network of several.
 """
 
-from landscape.models.building import ModelSpec, build, count_parameters
+from landscape.models.building import ModelSpec, build, count_parameters, imports
 from landscape.models.common import ACTIVATIONS, Normalize, Normalized, activation
 from landscape.models.ensemble import Ensemble
 from landscape.models.registry import MODELS, ModelEntry
@@ -20,4 +20,5 @@ __all__ = [
     "activation",
     "build",
     "count_parameters",
+    "imports",
 ]

@@ -94,15 +94,41 @@ class ModelSpec:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ModelSpec:
-        """The inverse of ``to_dict``: ``from_dict(to_dict(spec)) == spec``."""
+    def from_dict(cls, data: Mapping[str, Any], *, trust: bool = False) -> ModelSpec:
+        """The inverse of ``to_dict``: ``from_dict(to_dict(spec)) == spec``.
+
+        A description comes from a file, so one that would import code is refused without
+        ``trust``.
+        """
         expected = {"name", "in_shape", "num_classes", "normalize", "options"}
-        if set(data) != expected:
+        found = set(data) if isinstance(data, Mapping) else {type(data).__name__}
+        if found != expected:
             raise UsageError(
                 f"a model's description has the keys {', '.join(sorted(expected))}, "
-                f"not {', '.join(sorted(map(str, data))) or 'none'}."
+                f"not {', '.join(sorted(map(str, found))) or 'none'}."
+            )
+        name, options = data["name"], data["options"]
+        if not isinstance(name, str) or not isinstance(options, Mapping):
+            raise UsageError("a model's description has a name and options by name.")
+        if imports(name) and not trust:
+            raise UsageError(
+                f"the file names '{name}' as its model, and a file may not cause an import: name "
+                f"it yourself (--model {name}) or trust the file (--trust-checkpoint, trust=True)."
             )
         return cls(**data)
+
+    def size(self) -> int:
+        """How many numbers the ``state_dict`` of this network holds; none of them is made."""
+        with torch.device("meta"):
+            return sum(tensor.numel() for tensor in self.build().state_dict().values())
+
+
+def imports(name: str) -> bool:
+    """Whether to build a model of this name is to import it: ``package.module:factory``."""
+    prefix, colon, rest = name.partition(":")
+    if prefix == "ensemble" and colon:
+        return imports(rest)
+    return bool(colon) and prefix != "torchvision"
 
 
 def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
@@ -116,7 +142,7 @@ def _network(name: str, in_shape: Shape, num_classes: int, options: dict[str, An
         return torchvision_model(rest, in_shape, num_classes, options)
     if prefix == "ensemble" and colon:
         own = {key: value for key, value in options.items() if key != "members"}
-        members = range(whole("members", options.get("members", 0)))
+        members = range(whole("members", options.get("members", 0), most=10_000))
         return Ensemble(_network(rest, in_shape, num_classes, own) for _ in members)
     if colon:
         return imported_model(name, in_shape, num_classes, options)

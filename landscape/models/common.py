@@ -100,14 +100,16 @@ def dropout(p: float) -> nn.Module:
     return nn.Dropout(p) if p > 0 else nn.Identity()
 
 
-def whole(option: str, value: object, least: int = 1) -> int:
-    """``value`` as an int if it is a whole number of at least ``least``."""
+def whole(option: str, value: object, least: int = 1, most: int = 2**31) -> int:
+    """``value`` as an int if it is a whole number of at least ``least`` and at most ``most``."""
     try:
         number = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
     except TypeError:
         number = -1
     if number < least:
         raise UsageError(f"{option}={value!r}: expected a whole number of at least {least}.")
+    if number > most:
+        raise UsageError(f"{option}={value!r}: expected a whole number of at most {most}.")
     return number
 
 

@@ -70,7 +70,7 @@ def resolve(name: str) -> tuple[ModelEntry, dict[str, Any]] | None:
     """The entry of a name and the options its numbers set; None if the table has no such name."""
     if name in MODELS:
         return MODELS[name], {}
-    match = re.fullmatch(r"(.+?)((?:-\d+)+)", name)
+    match = re.fullmatch(r"(.+?)((?:-\d{1,5})+)", name)
     if match is None or match[1] not in MODELS:
         return None
     entry = MODELS[match[1]]

@@ -27,7 +27,7 @@ def wideresnet(
     its forward never uses.
     """
     channels, *_ = common.image("wideresnet", in_shape)
-    if common.whole("depth", depth, least=10) % 6 != 4:
+    if common.whole("depth", depth, least=10, most=10_000) % 6 != 4:
         near = depth - (depth - 4) % 6
         raise UsageError(
             f"depth={depth}: a WideResNet's depth is 6n + 4; the nearest are {near} and {near + 6}."

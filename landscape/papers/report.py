@@ -54,7 +54,9 @@ class Files:
         """The report on disk, if it is of this very plan and every file is there."""
         try:
             report: dict[str, Any] = json.loads(self.path("json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not _is_report(report):
             return None
         same = report.get("plan") == plan_digest(plan) and report.get("version") == __version__
         return report if same and all(path.exists() for path in self.paths) else None
@@ -63,6 +65,20 @@ class Files:
         """Refuse now what could not be written later."""
         for path in self.paths:
             check_writable(path, overwrite=overwrite)
+
+
+def _is_report(content: Any) -> bool:
+    """Whether a file holds what ``make`` writes, as far as it is shown."""
+
+    def texts(part: Any, *names: str) -> bool:
+        return isinstance(part, dict) and all(isinstance(part.get(name), str) for name in names)
+
+    return (
+        texts(content, "figure", "title", "scale", "version", "plan", "analogue")
+        and isinstance(content.get("claims"), list)
+        and all(texts(c, "claim", "where", "outcome", "numbers", "of") for c in content["claims"])
+        and all("samples" in claim for claim in content["claims"])
+    )
 
 
 def plan_digest(plan: Mapping[str, Work]) -> str:

@@ -73,4 +73,4 @@ def picture(results: Sequence[Any], labels: Sequence[str] = ()) -> Any:
     kinds = sorted({result.kind for result in results})
     if len(kinds) != 1 or kinds[0] not in PICTURES:
         raise UsageError(f"can't draw {', '.join(kinds)} in one picture: give results of one kind.")
-    return PICTURES[kinds[0]](results, labels)
+    return PICTURES[kinds[0]](results, [style.literal(label) for label in labels])

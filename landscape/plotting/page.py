@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import importlib.util
 from collections.abc import Sequence
@@ -34,22 +36,45 @@ def save_page(
     check_page(path, overwrite=overwrite)
     from plotly import offline
 
-    figure = rotating(surfaces, labels)
-    body = offline.plot(figure, output_type="div", include_plotlyjs=False)
+    scripts = [offline.get_plotlyjs(), script(rotating(surfaces, labels), "scene")]
     record = surfaces[0].provenance
-    title = ", ".join(labels) or "surface"
+    title = html.escape(", ".join(labels) or "surface")
+    about = (
+        f"Directions: {surfaces[0].directions}, seed {record.seed}; landscape "
+        f"{record.versions.get('landscape')}, {record.created}."
+    )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}: loss surface</title>"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
+        f"<title>{title}: loss surface</title>"
         "<style>body{font:15px sans-serif;margin:0 auto;padding:1em 1.5em;max-width:1400px;"
-        "color:#222}</style>"
-        f"<script>{offline.get_plotlyjs()}</script></head><body>"
-        f"<h1>{html.escape(title)}</h1><p>{_ABOUT}</p>{body}"
-        f"<p>Directions: {html.escape(surfaces[0].directions)}, seed {record.seed}; "
-        f"landscape {html.escape(record.versions['landscape'])}, {html.escape(record.created)}.</p>"
-        "</body></html>\n"
+        "color:#222}</style></head><body>"
+        f'<h1>{title}</h1><p>{_ABOUT}</p><div id="scene"></div><p>{html.escape(about)}</p>'
+        + "".join(f"<script>{text}</script>" for text in scripts)
+        + "</body></html>\n"
     )
-    return write_atomic(path, page.encode(), overwrite=overwrite)
+    return write_atomic(path, page.encode(errors="replace"), overwrite=overwrite)
+
+
+def script(figure: Any, place: str) -> str:
+    """The script that draws plotly's figure into the element with the id ``place``."""
+    # "</script>" inside a string would end the script.
+    content = figure.to_json().replace("<", "\\u003c")
+    return (
+        f"{{const f = {content};"
+        f'Plotly.newPlot("{place}", f.data, f.layout, {{responsive: true, displaylogo: false}});}}'
+    )
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """A page's Content-Security-Policy: nothing from elsewhere; of scripts these, by digest."""
+    rules = ["default-src 'none'", "img-src data: blob:", "style-src 'unsafe-inline'"]
+    if scripts:
+        digests = [hashlib.sha256(text.encode()).digest() for text in scripts]
+        ours = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+        # plotly compiles the shaders' wrappers of its 3D scenes as it runs.
+        rules.append(f"script-src {ours} 'unsafe-eval'")
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
 def rotating(surfaces: Sequence[Any], labels: Sequence[str], norm: Any = None) -> Any:
@@ -89,7 +114,11 @@ def rotating(surfaces: Sequence[Any], labels: Sequence[str], norm: Any = None) -
                 cmin=low,
                 cmax=high,
                 showscale=i == n - 1,
-                colorbar={"title": surface.loss_label, "tickvals": ticks, "ticktext": text},
+                colorbar={
+                    "title": html.escape(surface.loss_label),
+                    "tickvals": ticks,
+                    "ticktext": text,
+                },
             ),
             row=1,
             col=i + 1,

@@ -55,6 +55,12 @@ def paper() -> Iterator[None]:
         yield
 
 
+def literal(text: str) -> str:
+    """A text of the user's or of a file, as it stands: matplotlib would typeset what is between
+    dollars, and can't draw halves of characters."""
+    return text.replace("$", r"\$").encode(errors="replace").decode()
+
+
 def axes(ax: Any, width: float = COLUMN, ratio: float = 0.75) -> Any:
     """``ax``, or the axes of a new figure that a notebook shows."""
     if ax is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UsageError
-from landscape.plotting.style import COLOURS, MAP, PAGE, axes, figure, log_y, paper
+from landscape.plotting.style import COLOURS, MAP, PAGE, axes, figure, literal, log_y, paper
 
 _LEVELS = 25
 
@@ -69,7 +69,7 @@ def _name_places(ax: Any, surface: Any) -> None:
     for name, x in zip(surface.mark, surface.mark_x, strict=True):
         ax.axvline(x, color="0.6", linewidth=0.6, linestyle=":")
         ax.annotate(
-            str(name),
+            literal(str(name)),
             (x, 0.98),
             xycoords=ax.get_xaxis_transform(),
             rotation=90,
@@ -163,7 +163,7 @@ def contour(ax: Any, surface: Any, norm: Any) -> Any:
         )
         for name, x, y in zip(surface.mark, surface.mark_x, surface.mark_y, strict=True):
             ax.annotate(
-                str(name),
+                literal(str(name)),
                 (x, y),
                 xytext=(0, 4),
                 textcoords="offset points",

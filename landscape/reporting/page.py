@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import importlib.util
 import io
@@ -14,6 +13,7 @@ from typing import Any
 
 from landscape.files import write_atomic
 from landscape.plotting import picture
+from landscape.plotting.page import policy
 from landscape.plotting.style import paper
 from landscape.plotting.surface import scale
 from landscape.reporting import words
@@ -36,7 +36,7 @@ _NO_PLOTLY = (
 
 def save_page(report: Report, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write the page of a report."""
-    return write_atomic(path, render(report).encode(), overwrite=overwrite)
+    return write_atomic(path, render(report).encode(errors="replace"), overwrite=overwrite)
 
 
 def render(report: Report) -> str:
@@ -61,7 +61,7 @@ def render(report: Report) -> str:
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{_e(title)}</title><style>{STYLE}</style></head>\n<body><main>"
@@ -142,8 +142,7 @@ def _section(report: Report, key: str, scripts: list[str]) -> str:
 def _picture(results: Sequence[Any], labels: Sequence[str], title: str) -> str:
     buffer = io.BytesIO()
     try:
-        # matplotlib would typeset what stands between dollars.
-        figure = picture(results, [label.replace("$", r"\$") for label in labels])
+        figure = picture(results, labels)
         with paper():
             figure.savefig(buffer, format="png", dpi=_DPI)
     except Exception as error:  # a picture that can't be drawn must not lose the numbers
@@ -162,7 +161,7 @@ def _rotating(key: str, surfaces: Sequence[Any], labels: Sequence[str], scripts:
         return f'<p class="how">{_e(_NO_PLOTLY)}</p>'
     if len(scripts) + len(surfaces) > MOST_SCENES:
         return '<p class="how">Too many networks to rotate them all on one page.</p>'
-    from landscape.plotting.page import rotating
+    from landscape.plotting.page import rotating, script
 
     norm = scale(surfaces)
     scenes = []
@@ -171,13 +170,7 @@ def _rotating(key: str, surfaces: Sequence[Any], labels: Sequence[str], scripts:
         figure.update_layout(height=420, margin={"l": 0, "r": 0, "t": 30, "b": 0})
         figure.update_scenes(camera_eye={"x": 1.8, "y": 1.8, "z": 1.2})
         figure.update_traces(colorbar={"thickness": 12, "len": 0.8}, selector={"type": "surface"})
-        # "</script>" inside a string would end the script.
-        content = figure.to_json().replace("<", "\\u003c")
-        scripts.append(
-            f"{{const f = {content};"
-            f'Plotly.newPlot("{key}-{i}", f.data, f.layout, '
-            "{responsive: true, displaylogo: false});}"
-        )
+        scripts.append(script(figure, f"{key}-{i}"))
         scenes.append(f'<div class="scene" id="{key}-{i}"></div>')
     return (
         '<p class="how">Drag to rotate, scroll to zoom, hover for values; the diamond is the model.'
@@ -230,14 +223,3 @@ def _table(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Nothing from elsewhere; of scripts only ours, by their digests."""
-    rules = ["default-src 'none'", "img-src data: blob:", "style-src 'unsafe-inline'"]
-    if scripts:
-        digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
-        ours = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
-        # plotly compiles the shaders' wrappers of its 3D scenes as it runs.
-        rules.append(f"script-src {ours} 'unsafe-eval'")
-    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])

@@ -59,14 +59,16 @@ class Cache:
         """``missing`` (or unfinished), ``damaged`` or ``intact``; reads every file of it."""
         try:
             seal = json.loads(self._seal(work).read_text())
-            files = dict(seal["files"])
+            files, _ = dict(seal["files"]), float(seal["seconds"])
         except FileNotFoundError:
             return MISSING
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
             return DAMAGED
+        needed = {"best.pt", "final.pt"} if isinstance(work, Run) else {self.place(work).name}
         root = self._root(work)
         same = all(_digest(root / name) == digest for name, digest in files.items())
-        return INTACT if same and seal.get("digest") == work.digest else DAMAGED
+        sealed = needed <= set(files) and seal.get("digest") == work.digest
+        return INTACT if same and sealed else DAMAGED
 
     def seal(self, work: Work, seconds: float) -> None:
         """Declare the work finished."""
@@ -152,5 +154,5 @@ def _digest(path: Path) -> str | None:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return None

@@ -84,7 +84,7 @@ def slurm(text: str, folder: Path) -> Cluster:
         executor = submitit.AutoExecutor(
             folder=folder, cluster=cluster or "slurm", slurm_max_num_timeout=REQUEUES
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # no SLURM here, or no such cluster
         raise UsageError(f"--slurm: {error}. Is this a machine with SLURM?") from error
     executor.update_parameters(**{"timeout_min": 600, **wanted})
     return Cluster(executor)

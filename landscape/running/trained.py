@@ -77,7 +77,10 @@ class Trained:
     def model(self, which: str | int = "best") -> nn.Module:
         """The network in eval mode, on the configuration's device."""
         checkpoint = self.checkpoint(which)
-        model = checkpoint.into(ModelSpec.from_dict(checkpoint.model or {}).build(seed=0))
+        # A network of the user's own is built as the configuration says, which is the user's.
+        same = checkpoint.model == self.config.model.to_dict()
+        spec = self.config.model if same else ModelSpec.from_dict(checkpoint.model or {})
+        model = checkpoint.into(spec.build(seed=0))
         return model.to(self.config.resolved_device()).eval()
 
     def fresh(self, seed: int) -> nn.Module:

@@ -18,7 +18,7 @@ from landscape.attacks import Ball
 from landscape.checkpoints import Checkpoint
 from landscape.diagnostics import DIAGNOSTICS
 from landscape.errors import CheckpointError, DataError, UsageError
-from landscape.models import ModelSpec
+from landscape.models import ModelSpec, imports
 from landscape.objective import Objective
 from landscape.results import Result, load
 from landscape.running.trained import Trained
@@ -62,6 +62,11 @@ def read(given: Given) -> Checkpoint:
         raise CheckpointError(
             f"{given.path} does not say which network and data it is of: a sweep takes checkpoints "
             "of `landscape train`."
+        )
+    if imports(str(found.model.get("name"))) or ":" in str(found.data.get("name")):
+        raise CheckpointError(
+            f"{given.path} names code of your own as its network or data, and a file may not cause "
+            "an import: measure it by the commands, with --model and --data."
         )
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import DataError, UsageError, unknown
+from landscape.models import imports
 from landscape.sweeps.values import flat, parsed, written
 
 KEYS = ("train", "grid", "exclude", "checkpoints", "measure")
@@ -79,16 +80,36 @@ def read(source: str | Path | Mapping[str, Any]) -> Specification:
         content = tomllib.loads(Path(source).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply for a sweep.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{source} is not TOML: it is no UTF-8 text.") from error
     except OSError as error:
         raise DataError(f"can't read {source}: {error.strerror}.") from error
+    _check_names(content, str(source))
     return _checked(content, str(source))
+
+
+def _check_names(content: Mapping[str, Any], source: str) -> None:
+    """A file may not cause an import; a mapping is the caller's own and may."""
+    grids = content.get("grid", {})
+    for part in (content.get("train"), *(grids if isinstance(grids, list) else [grids])):
+        for key in ("model", "data", "extra"):
+            values = part.get(key) if isinstance(part, Mapping) else None
+            for value in values if isinstance(values, list) else [values]:
+                name = value.get("data") if isinstance(value, Mapping) else value
+                if isinstance(name, str) and imports(name):
+                    raise UsageError(
+                        f"{source} names '{name}', and a file may not cause an import: sweep it "
+                        "from Python, which takes a mapping of the same form."
+                    )
 
 
 def _checked(content: dict[str, Any], source: str) -> Specification:
     try:
         return _resolved(content, source)
+    except RecursionError as error:
+        raise UsageError(f"{source} is nested too deeply for a sweep.") from error
     except UsageError as error:
         if str(error).startswith(source):
             raise

@@ -138,7 +138,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = json.loads(json.dumps(config))
     kept.pop("device", None)
     for part in ("subset", "initial"):
-        kept.get(part, {}).pop("source", None)  # a file may be moved; its digest stays
+        if isinstance(kept.get(part), dict):
+            kept[part].pop("source", None)  # a file may be moved; its digest stays
     return kept
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from landscape import checkpoints
 from landscape import params as P
 from landscape.errors import CheckpointError, UsageError
-from landscape.models import ModelSpec
+from landscape.models import ModelSpec, imports
 from landscape.training.batch import Batch
 from landscape.training.consistency import check_weight
 from landscape.training.outer_losses import Around, PerSample
@@ -41,6 +41,11 @@ class Teacher:
                 raise CheckpointError(
                     f"{source} holds bare weights, without the architecture a teacher needs: give "
                     "a checkpoint made by `landscape train`, or from Python a module."
+                )
+            if imports(str(found.model.get("name"))):
+                raise UsageError(
+                    f"{source} holds a network of your own, whose code a file may not import: "
+                    "give it from Python, as a module."
                 )
             self.model = found.into(ModelSpec.from_dict(found.model).build(seed=0))
         self.model.eval().requires_grad_(False)

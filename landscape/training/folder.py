@@ -92,8 +92,16 @@ def existing(
             f"{out / 'last.pt'} has version {payload.get('version')}, this landscape reads "
             f"{VERSION}: pass --overwrite to start over."
         )
-    _check_same(out, payload["config"], config)
-    return State(**payload["state"])
+    try:
+        old, state = dict(payload["config"]), State(**payload["state"])
+        state.check()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{out / 'last.pt'} is damaged ({type(error).__name__}: {error}): pass --overwrite to "
+            "start over."
+        ) from error
+    _check_same(out, old, config)
+    return state
 
 
 def _check_same(out: Path, old: dict[str, Any] | None, config: TrainConfig) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.attacks import Attack
-from landscape.errors import NumericalError, UsageError
+from landscape.errors import CheckpointError, NumericalError, UsageError
 from landscape.random import Streams, seeded
 from landscape.tracking import Tracker
 from landscape.training import snapshots
@@ -92,10 +92,7 @@ def fit(
         )
     state = state or State()
     if state.epoch:
-        model.load_state_dict(state.weights)
-        optimiser.load_state_dict(state.optimiser)
-        if scaler is not None:
-            scaler.load_state_dict(state.scaler)
+        _restore(state, model, optimiser, scaler)
     memory = {name: t.to(samples.device, copy=True) for name, t in state.memory.items()}
     check_tracked(state, tracked=tracker is not None)
     if tracker is not None:
@@ -310,3 +307,23 @@ def _diverged(
         f"{what} {loss:g} in epoch {epoch + 1}, batch {batch + 1} of {batches}, at lr {lr:g}: "
         "try a lower lr, a warm-up (warmup=5) or gradient clipping (clip_norm=1)."
     )
+
+
+def _restore(
+    state: State,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+) -> None:
+    """Network and optimiser as they were after ``state.epoch``."""
+    try:
+        model.load_state_dict(state.weights)
+        optimiser.load_state_dict(state.optimiser)
+        if scaler is not None:
+            scaler.load_state_dict(state.scaler)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the saved state is not of this training or is damaged ({reason}): pass --overwrite "
+            "(overwrite=True) to start over."
+        ) from error

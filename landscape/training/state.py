@@ -80,6 +80,22 @@ class State:
         robust = self.columns["val_robust_accuracy"][epoch - 1]
         return self.columns["val_accuracy"][epoch - 1] if math.isnan(robust) else robust
 
+    def check(self) -> None:
+        """``TypeError`` or ``ValueError`` for what no training has written."""
+        kinds = {"epoch": int, "best_epoch": int}
+        for f in dataclasses.fields(self):
+            if not isinstance(getattr(self, f.name), kinds.get(f.name, dict)):
+                raise TypeError(f"its {f.name} is {type(getattr(self, f.name)).__name__}")
+        for name in COLUMNS:
+            column = self.columns[name]
+            if len(column) != self.epoch or not all(isinstance(v, int | float) for v in column):
+                raise ValueError(f"its history of {name} has other epochs")
+        if self.epoch < 1 or not 0 <= self.best_epoch <= self.epoch:
+            raise ValueError(f"its best epoch {self.best_epoch} is not one of {self.epoch}")
+        for part in (self.weights, self.memory, self.best_weights, self.published):
+            if not all(isinstance(tensor, Tensor) for tensor in part.values()):
+                raise TypeError("its weights are no tensors")
+
     def to_payload(self) -> dict[str, Any]:
         """Tensors and plain data, for ``torch.load(weights_only=True)``."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
