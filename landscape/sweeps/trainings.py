@@ -67,10 +67,16 @@ def _dropping_radius(
     ball = {name for name in ("eps", "norm") if name in options}
     if not ball:
         return options, config
+    # Compared with another ball: without one there is the default, which may be this one.
+    other = dict(options)
+    if "eps" in ball:
+        other["eps"] = options["eps"] / 2 or 0.01
+    else:
+        other["norm"] = "linf" if options["norm"] == "l2" else "l2"
+    if _trained(config) != _trained(_config(names, method, other)):
+        return options, config
     rest = {name: value for name, value in options.items() if name not in ball}
     without = _config(names, method, rest)
-    if _trained(config) != _trained(without):
-        return options, config
     unused.update({(method, name): None for name in sorted(ball)})
     return rest, without
 
