@@ -243,3 +243,20 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert len(body["labels"]) == 2
     assert run([*arguments[:2], "--n", "200", "--overwrite"]) == 2
     assert "not in the range" in capsys.readouterr().err
+
+
+def test_long_names_of_layers_are_shortened_and_stay_apart():
+    from landscape.plotting.style import layer_labels
+
+    names = [f"bert.encoder.layer.{i}.attention.output.LayerNorm.weight" for i in (0, 1)]
+    assert layer_labels(["conv1.weight", *names]) == [
+        "conv1.weight",
+        "b.e.l.0.a.o.LayerNorm.weight",
+        "b.e.l.1.a.o.LayerNorm.weight",
+    ]
+    alike = ["first.attention.output.weight", "fourth.attention.output.weight"]
+    assert layer_labels(alike, 20) == alike
+    assert layer_labels(["bert.embeddings.position_embeddings.weight"], 20) == [
+        "b.e.position_embeddings.weight"
+    ]
+    assert layer_labels(["a_long.name_of.a_layer"], 5, whole=1) == ["a.n.a_layer"]

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, MARKERS, PAGE, axes, figure, log_x, paper
+from landscape.plotting.style import (
+    COLOURS,
+    MARKERS,
+    PAGE,
+    axes,
+    figure,
+    layer_labels,
+    log_x,
+    paper,
+)
 
 # More rows than this are not legible; the file has them all.
 _MOST_LAYERS = 40
@@ -82,7 +91,7 @@ def draw_layers(results: Sequence[Any], labels: Sequence[str] = (), ax: Any = No
                 )
         log_x(ax)
         ax.axvline(1, color="0.6", linewidth=0.6, zorder=0)
-        ax.set_yticks(range(len(shown)), [_short(name) for name in shown])
+        ax.set_yticks(range(len(shown)), layer_labels(shown))
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.grid(axis="y", color="0.9", linewidth=0.5)
         ax.set_axisbelow(True)
@@ -101,10 +110,6 @@ def layer_names(results: Sequence[Any]) -> list[str]:
             if np.isfinite(norm):
                 names.setdefault(str(name))
     return list(names)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 34 else f"…{name[-33:]}"
 
 
 def page(results: Sequence[Any], labels: Sequence[str] = ()) -> Any:

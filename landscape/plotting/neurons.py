@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, COLUMN, MARKERS, axes, figure, paper
+from landscape.plotting.style import COLOURS, COLUMN, MARKERS, axes, figure, layer_labels, paper
 
 # More rows than this are not legible; the file has them all.
 _MOST_LAYERS = 50
@@ -43,14 +43,14 @@ def draw(results: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> 
             )
         ax.plot([], [], "o", color="0.3", label="units that are dead")
         ax.plot([], [], "o", color="0.3", markerfacecolor="white", label="zeros, mean ± s.e.")
-        ax.set_yticks(range(len(shown)), shown)
+        ax.set_yticks(range(len(shown)), layer_labels(shown, 20, whole=1))
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.set_xlim(0, 100)
         ax.grid(axis="y", color="0.9", linewidth=0.5)
         ax.set_axisbelow(True)
         more = f", first {len(shown)} of {len(names)} layers" if len(names) > len(shown) else ""
         ax.set_xlabel(f"share (%){more}")
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
         return ax
 
 

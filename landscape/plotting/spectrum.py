@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, MARKERS, axes, figure, log_y, paper
+from landscape.plotting.style import COLOURS, MARKERS, axes, figure, layer_labels, log_y, paper
 
 
 def draw(spectra: Sequence[Any], labels: Sequence[str] = (), ax: Any = None) -> Any:
@@ -145,7 +145,7 @@ def _blocks(spectra: Sequence[Any]) -> Any:
     everything = np.concatenate([s.eigenvalues for s in spectra])
     if everything.min() > 0 and everything.max() / everything.min() > 100:
         ax.set_xscale("log")
-    ax.set_yticks(range(len(layers)), layers)
+    ax.set_yticks(range(len(layers)), layer_labels(layers, 20))
     ax.invert_yaxis()
     ax.set_xlabel("eigenvalues of the layer's block of the Hessian")
     if len(series) > 1:

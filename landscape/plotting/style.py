@@ -117,6 +117,26 @@ def _plain_numbers(axis: Any, low: float, high: float) -> None:
 logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 
+def layer_labels(names: Sequence[str], most: int = 28, whole: int = 2) -> list[str]:
+    """Names of layers or parameters, of at most so many characters where that can be.
+
+    Parts of a long name are cut to their first letter, from the left, but for numbers and as many
+    at the end as ``whole``: ``encoder.layer.0.attention.output.weight`` becomes
+    ``e.l.0.a.output.weight``. Names that would become alike stay as they are.
+    """
+
+    def short(name: str) -> str:
+        parts = name.split(".")
+        for i, part in enumerate(parts[:-whole]):
+            if len(".".join(parts)) <= most:
+                break
+            parts[i] = part if part.isdigit() else part[:1]
+        return ".".join(parts)
+
+    found = [short(name) for name in names]
+    return found if len({*found}) == len({*names}) else list(names)
+
+
 def picture_paths(stem: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """The files that ``save_figure`` will write."""
     return [Path(f"{stem}.{form}") for form in formats]

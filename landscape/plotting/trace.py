@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from landscape.plotting.style import COLOURS, MARKERS, PAGE, axes, figure, panel, paper
+from landscape.plotting.style import (
+    COLOURS,
+    MARKERS,
+    PAGE,
+    axes,
+    figure,
+    layer_labels,
+    panel,
+    paper,
+)
 
 # More rows than this are not legible; the file has them all.
 _MOST_LAYERS = 24
@@ -60,12 +69,12 @@ def draw_layers(traces: Sequence[Any], labels: Sequence[str] = (), ax: Any = Non
                 label=labels[i] if i < len(labels) else None,
             )
         ax.axvline(0, color="0.6", linewidth=0.6, zorder=0)
-        ax.set_yticks(range(len(shown)), shown)
+        ax.set_yticks(range(len(shown)), layer_labels(shown))
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.grid(axis="y", color="0.9", linewidth=0.5)
         ax.set_axisbelow(True)
         more = f", largest {len(shown)} of {len(names)}" if len(names) > len(shown) else ""
-        ax.set_xlabel(f"trace of the parameter's block ± s.e.{more}\n(loss / weight²)")
+        ax.set_xlabel(f"trace of the parameter's block ± s.e.\n(loss / weight²){more}")
         if labels:
             ax.legend()
         return ax
