@@ -8,6 +8,7 @@ JSON of the command line and the labels of the axes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import io
 import json
@@ -262,6 +263,23 @@ def _write(group: h5py.Group, result: Result) -> None:
                 scales[dim] = _scale(group, dim, dataset.shape[axis], datasets)
             if dataset is not scales[dim]:
                 dataset.dims[axis].attach_scale(scales[dim])
+    group.attrs["seal"] = _seal(group)
+
+
+def _seal(group: h5py.Group) -> str:
+    """SHA-256 of everything that is read back: tells a damaged file."""
+    digest = hashlib.sha256()
+    for name in ("kind", "schema_version", "provenance"):
+        digest.update(f"{name}={group.attrs[name]}\n".encode())
+    for name, item in sorted(group.items()):
+        if not isinstance(item, h5py.Dataset):
+            continue
+        text = h5py.check_string_dtype(item.dtype) is not None
+        data = np.asarray(item.asstr()[()] if text else item[()])
+        content = json.dumps(data.tolist()).encode() if text else data.tobytes()
+        flag = item.attrs.get("dtype", "")
+        digest.update(f"{name}: {data.dtype.str} {data.shape} {flag}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _dataset(group: h5py.Group, name: str, value: Any) -> h5py.Dataset:
@@ -323,7 +341,13 @@ def _read(group: h5py.Group, path: Path) -> Result:
         provenance = Provenance.from_json(group.attrs["provenance"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has no readable provenance: {_first_line(error)}.") from error
-    return cls(provenance=provenance, **values)
+    found = cls(provenance=provenance, **values)
+    seal = group.attrs.get("seal")  # files of earlier versions have none
+    if seal is not None and seal != _seal(group):
+        raise DataError(
+            f"{path} is damaged (its content does not match its digest): copy or make it again."
+        )
+    return found
 
 
 def _is_estimate(annotation: Any) -> bool:

@@ -587,6 +587,7 @@ def test_an_interrupted_command_goes_on(two, capsys, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(fitting._Descent, "step", interrupted)
+        context.setattr("landscape.cli.resume.Partial.interval", 1000.0)  # saved as it ends
         assert run(["connect", *two, *FEW, "--out", "half.h5"]) == 130
     assert load_curve("half.partial.pt").state.epoch == 1
     assert "Go on with" in capsys.readouterr().err

@@ -373,6 +373,9 @@ def test_a_full_disk_while_writing(tmp_path, monkeypatch):
         def __exit__(self, *args):
             return self.inner.__exit__(*args)
 
+        def fileno(self):
+            return self.inner.fileno()
+
         def write(self, content):
             self.inner.write(content[:3])
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -361,6 +361,17 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_killed_sweep_left_of_its_plan_is_not_something_else(tmp_path: Path) -> None:
+    from landscape.sweeps.sweeping import _check_folder
+
+    left = tmp_path / ".sweep.json.abcd1234.tmp"
+    left.write_text("ha")
+    _check_folder(tmp_path)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"holds other files \(other\.json\)"):
+        _check_folder(tmp_path)
+
+
 def test_checkpoints_in_place_of_trainings(tmp_path: Path) -> None:
     names = [f"digits-{method}-seed{k}" for method in ("standard", "pgd") for k in (0, 1)]
     asked = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import shlex
+import signal
 import sys
 import traceback
 import warnings
@@ -16,8 +18,10 @@ import click
 
 from landscape import parallel
 from landscape._version import __version__
-from landscape.cli import processes
+from landscape.cli import processes, signals
+from landscape.cli.streams import keep_talking
 from landscape.errors import LandscapeError, ProcessError
+from landscape.files import explained
 
 # Every verb and the module that holds it, in the order of ``--help``.
 COMMANDS = {
@@ -89,7 +93,8 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 not converged, 130 Ctrl-C."""
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 not converged, and 128 + the
+    signal that stopped it: 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Waiting OpenMP threads spin for microseconds and then sleep: on a busy machine, spinning as
     # long as is the default makes small networks a hundred times slower, and not spinning at all
@@ -100,9 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A module of the user's own (--model package.module:factory) is found as Python would.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    keep_talking()
+    signals.catch()
     sys.exit(run(arguments))
 
 
@@ -121,20 +125,19 @@ def run(arguments: list[str]) -> int:
         return stop.exit_code
     except click.ClickException as error:
         return _fail(_sentence(error), error.exit_code, loud)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         if parallel.group().size > 1:  # torchrun ends all when one has failed
             return _fail(processes.interrupted(), 130, loud)
         again = shlex.join(["landscape", *arguments])
-        print(f"\ninterrupted; finished work is kept. Go on with: {again}", file=sys.stderr)
-        return 130
+        number = signals.of(stop)
+        name = signal.Signals(number).name
+        why = "interrupted" if number == signal.SIGINT else f"stopped by {name}"
+        print(f"\n{why}; finished work is kept. Go on with: {again}", file=sys.stderr)
+        return 128 + number
     except ProcessError as error:
         return _fail(f"{error} {processes.GO_ON}", error.exit_code, loud)
     except LandscapeError as error:
         return _fail(str(error), error.exit_code, loud)
-    except BrokenPipeError:
-        # The reader (head, less) has gone: nothing is wrong, and nothing is left to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MemoryError:
         return _fail("out of memory: use a smaller --batch-size or --n-examples.", 1, loud)
     except Exception as error:
@@ -143,11 +146,17 @@ def run(arguments: list[str]) -> int:
         name, text = type(error).__name__, (str(error).splitlines() or [""])[0]
         if name == "OutOfMemoryError":
             return _fail("out of device memory: use a smaller --batch-size.", 1, loud)
+        if isinstance(error, OSError) and error.errno in _DISK and error.filename:
+            return _fail(str(explained(error.filename, error)), 1, loud)  # of a folder, say
         return _fail(f"{name}: {text} (run again with -vv for the traceback)", 1, loud)
 
 
 def _remark(message: Warning | str, *_: Any) -> None:
     print("landscape: warning: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+# What may meet any change of a file or folder.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def _sentence(error: click.ClickException) -> str:

@@ -18,7 +18,7 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
     corrected for their number (Holm).
     """
     from landscape.cli import measuring as shared
-    from landscape.cli.output import Say, of_files
+    from landscape.cli.output import Say, claim, of_files
     from landscape.errors import UsageError
     from landscape.files import check_writable
     from landscape.reporting import SECTIONS, words
@@ -35,7 +35,8 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
         out = out or Path("compared-numbers.h5")
     if out is not None:
         out = out if out.suffix == ".h5" else out.with_suffix(".h5")
-        check_writable(out, overwrite=given["overwrite"])
+        overwrite = claim(out, given)
+        check_writable(out, overwrite=overwrite)
     code, partial = 0, None
     if any(saved):
         from landscape.cli.several import distinct
@@ -44,7 +45,7 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
         with of_files(checkpoints):
             reports = {name: Report.load(path) for name, path in distinct(checkpoints).items()}
             found = compared(*reports.values(), names=tuple(reports))
-        written = [found.save(out, overwrite=given["overwrite"])] if out else []
+        written = [found.save(out, overwrite=overwrite)] if out else []
     else:
         assert out is not None
         gathered = shared.gather(say, checkpoints, given)
@@ -54,7 +55,7 @@ def compare(checkpoints: tuple[str, ...], **given: Any) -> int:
             return shared.dry_run(say, gathered, [out])
         measured, partial = shared.measure(say, gathered, out, given["resume"])
         found = compared(measured)
-        written = [measured.save(out, overwrite=given["overwrite"])]
+        written = [measured.save(out, overwrite=overwrite)]
         partial.discard()
         code = shared.conclude(say, measured)
     say.json(found.to_dict())

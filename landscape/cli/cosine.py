@@ -67,6 +67,12 @@ class Names(click.ParamType):
 )
 @options.attack_options()
 @options.seed
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on from an interrupted run of the same settings.",
+)
 @options.output
 def cosine(checkpoint: str, **given: Any) -> int:
     """Cosine between adversarial perturbations made at θ + av and at θ − av.
@@ -77,6 +83,7 @@ def cosine(checkpoint: str, **given: Any) -> int:
     import numpy as np
 
     from landscape.cli.output import Outputs, Say, describe_loss
+    from landscape.cli.resume import Partial
     from landscape.cli.setup import Target
     from landscape.diagnostics import Axis, perturbation_cosine
     from landscape.errors import UsageError
@@ -96,7 +103,8 @@ def cosine(checkpoint: str, **given: Any) -> int:
     if given["dry_run"]:
         count = 2 * len(directions) * given["draws"] * given["points"]
         return say.estimate(objective.value, count, "attacks of all the data", files)
-    with say.progress("points") as progress:
+    partial = Partial(files.path, resume=given["resume"], say=say)
+    with partial, say.progress("points") as progress:
         result = perturbation_cosine(
             objective,
             directions=directions,
@@ -105,6 +113,8 @@ def cosine(checkpoint: str, **given: Any) -> int:
             starts=given["starts"],
             floor=given["floor"],
             seed=given["seed"],
+            resume=partial.load(),
+            save=partial.save,
             progress=progress,
         )
     columns = ["a"]
@@ -124,7 +134,9 @@ def cosine(checkpoint: str, **given: Any) -> int:
         [[f"{a:.4g}", *row] for a, *row in zip(result.a, *cells, strict=True)],
     )
     say.json(result.to_dict())
+    partial.finished(result)
     written = files.save(result, picture([result], [target.path.stem]))
+    partial.discard()
     undefined = int(np.isnan(result.cosine).sum())
     if undefined:
         say.warn(f"{undefined} of {result.cosine.size} points have no sample with a perturbation.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tempfile
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from landscape import parallel
 from landscape.cli.output import Outputs, Say
 from landscape.cli.resume import Partial
 from landscape.cli.setup import Target, key_values
@@ -24,8 +24,8 @@ from landscape.connectivity import (
     load_curve,
     profile,
 )
-from landscape.errors import CheckpointError, UsageError
-from landscape.files import check_writable
+from landscape.errors import CheckpointError, OutputError, UsageError
+from landscape.files import check_writable, remove
 
 
 class Job:
@@ -40,6 +40,7 @@ class Job:
         self.files = Outputs(paths[0], what + attacked, given)
         self.path = None if self.curve else Path(f"{self.files.stem}.pt")
         self.partial = Path(f"{self.files.stem}.partial.pt")
+        self.points = Partial(self.files.path, resume=given["resume"], say=say)
         self.extracted = {t: Path(f"{self.files.stem}-t{t:g}.pt") for t in given["save_at"]}
         self._check_files(paths)
         first, second = self._targets(paths)
@@ -63,6 +64,17 @@ class Job:
 
     def run(self, progress: Callable[[int, int], None] | None) -> Connectivity:
         """Train and measure, or measure a curve file."""
+        self._unsaved: CurveCheckpoint | None = None
+        with self.points:
+            try:
+                return self._run(progress)
+            except BaseException:
+                if self._unsaved is not None:
+                    with contextlib.suppress(OutputError):  # what ended the work is what is said
+                        self._unsaved.save(self.partial, overwrite=True)
+                raise
+
+    def _run(self, progress: Callable[[int, int], None] | None) -> Connectivity:
         if self.curve is not None:
             state = self.curve.state
             return profile(
@@ -72,6 +84,8 @@ class Job:
                 bn_batch_size=self._bn_batch_size,
                 seed=self.given["seed"],
                 epoch_loss=state.losses,
+                resume=self.points.load(),
+                save=self.points.save,
                 progress=progress,
                 **self.measuring,
             )
@@ -82,6 +96,8 @@ class Job:
             plan=self.plan,
             state=self._load(),
             save=self._save,
+            measured=self.points.load(),
+            save_measured=self.points.save,
             progress=progress,
             **self.measuring,
         )
@@ -100,7 +116,8 @@ class Job:
 
     def write(self, result: Connectivity, figure: Any) -> list[Path]:
         """The result, its picture, the curve and the networks on it."""
-        overwrite = self.given["overwrite"]
+        overwrite = self.files.overwrite
+        self.points.finished(result)
         written = self.files.save(result, figure)
         assert self.curve is not None
         if self.path is not None:
@@ -108,8 +125,8 @@ class Job:
         for t, path in self.extracted.items():
             made = extract(self.curve, self.models[0], t, self.train, self._bn_batch_size)
             written.append(made.save(path, overwrite=overwrite))
-        if parallel.group().first:
-            self.partial.unlink(missing_ok=True)
+        self.points.discard()  # before the curve, which takes longer to make
+        remove(self.partial)
         return written
 
     @property
@@ -124,7 +141,7 @@ class Job:
         for path in written:
             if any(path.resolve() == Path(given).resolve() for given in paths):
                 raise UsageError(f"{path} is one of the inputs: choose another --out.")
-            check_writable(path, overwrite=self.given["overwrite"])
+            check_writable(path, overwrite=self.files.overwrite)
         self.files.paths += written
 
     def _targets(self, paths: tuple[str, ...]) -> tuple[Target, Target]:
@@ -173,9 +190,10 @@ class Job:
         finished = state.epoch == self.plan.epochs
         if finished:
             self.curve = kept
+        self._unsaved = kept
         if finished or time.monotonic() - self._last >= Partial.interval:
             kept.save(self.partial, overwrite=True)
-            self._last = time.monotonic()
+            self._last, self._unsaved = time.monotonic(), None
 
 
 def _names(paths: tuple[str, ...]) -> list[str]:

@@ -195,8 +195,9 @@ def _measure(
         last = now
         partial.save(result)
 
-    with say.progress("passes over the data") as progress:
+    with partial, say.progress("passes over the data") as progress:
         result = measure(objective, attacks, resume=earlier, save=save, progress=progress)
+    partial.finished(result)
     return result, seconds
 
 

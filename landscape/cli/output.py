@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from landscape.errors import DataError, LandscapeError
-from landscape.files import check_writable
-from landscape.plotting.style import picture_paths, save_figure
+from landscape.files import check_writable, reserved, write_atomic
+from landscape.plotting.style import picture_paths, rendered
 from landscape.results import Result, jsonable, save_all
 
 
@@ -157,6 +157,23 @@ def of_files(names: Sequence[str]) -> Iterator[None]:
         ) from e
 
 
+def claim(path: Path, given: Mapping[str, Any]) -> bool:
+    """Let no other command write ``path`` until this one ends; whether to replace what is there.
+
+    It is to be replaced with ``--overwrite``, and beside a partial result to go on from: then it
+    was left by the interrupted run before that had written everything, or is of before that run,
+    which was to replace it. Raises ``OutputError`` if another process writes there.
+    """
+    import click
+
+    check_writable(path, overwrite=True)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.with_resource(reserved(path))
+    unfinished = any(path.with_suffix(f".partial{s}").exists() for s in (".h5", ".pt"))
+    return bool(given["overwrite"] or (given.get("resume") and unfinished))
+
+
 class Outputs:
     """The files of one command: an HDF5 result and its pictures, checked before long work.
 
@@ -166,8 +183,8 @@ class Outputs:
     def __init__(self, checkpoint: str, what: str, given: Mapping[str, Any]) -> None:
         path = Path(given["out"] or f"{Path(checkpoint).stem}-{what}.h5")
         self.path = path if path.suffix else path.with_suffix(".h5")
-        self.overwrite: bool = given["overwrite"]
         self.stem = self.path.with_suffix("")
+        self.overwrite = claim(self.path, given)
         self.paths = [self.path, *picture_paths(self.stem)]
         for path in self.paths:
             check_writable(path, overwrite=self.overwrite)
@@ -175,10 +192,11 @@ class Outputs:
     def save(self, result: Result | Mapping[str, Result], figure: Any) -> list[Path]:
         """Write the result, or several as groups by name, and the picture."""
         results = {"/": result} if isinstance(result, Result) else result
-        return [
-            save_all(self.path, results, overwrite=self.overwrite),
-            *save_figure(figure, self.stem, overwrite=self.overwrite),
-        ]
+        pictures = rendered(figure)  # first, as it takes long: an interruption leaves all or none
+        written = [save_all(self.path, results, overwrite=self.overwrite)]
+        for path, content in zip(picture_paths(self.stem), pictures, strict=True):
+            written.append(write_atomic(path, content, overwrite=self.overwrite))
+        return written
 
 
 def gib(size: float) -> str:

@@ -20,7 +20,7 @@ def report(checkpoints: tuple[str, ...], **given: Any) -> int:
     from pathlib import Path
 
     from landscape.cli import measuring as shared
-    from landscape.cli.output import Say
+    from landscape.cli.output import Say, claim
     from landscape.files import check_writable
     from landscape.reporting import words
 
@@ -29,14 +29,15 @@ def report(checkpoints: tuple[str, ...], **given: Any) -> int:
     path = Path(given["out"] or f"{stem}-report.h5")
     path = path if path.suffix == ".h5" else path.with_suffix(".h5")
     files = [path, path.with_suffix(".html")]
+    overwrite = claim(path, given)
     for file in files:
-        check_writable(file, overwrite=given["overwrite"])
+        check_writable(file, overwrite=overwrite)
     gathered = shared.gather(say, checkpoints, given)
     if given["dry_run"]:
         return shared.dry_run(say, gathered, files)
     found, partial = shared.measure(say, gathered, path, given["resume"])
-    written = [found.save(path, overwrite=given["overwrite"])]
-    written.append(found.html(files[1], overwrite=given["overwrite"]))
+    written = [found.save(path, overwrite=overwrite)]
+    written.append(found.html(files[1], overwrite=overwrite))
     partial.discard()
     say.json(found.to_dict())
     say.table(words.UNCERTAINTY, ["quantity", *found.networks, "n"], words.rows(found))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from landscape import parallel
 from landscape.cli.output import Say
-from landscape.errors import DataError
-from landscape.results import Result, load
+from landscape.errors import DataError, OutputError
+from landscape.files import remove
+from landscape.results import Result, load, save_all
 
 
 class Partial:
-    """``NAME.partial.h5`` next to ``NAME.h5``; saved every LANDSCAPE_SAVE_SECONDS (2)."""
+    """``NAME.partial.h5`` next to ``NAME.h5``; saved every LANDSCAPE_SAVE_SECONDS (2).
+
+    As a context it also saves when an interruption or an error ends the work inside.
+    """
 
     interval = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
 
@@ -25,6 +30,15 @@ class Partial:
         self.path = path.with_suffix(".partial.h5")
         self.resume, self.say, self.read = resume, say, read
         self._last = time.monotonic()
+        self._unsaved: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._unsaved is not None:
+            with contextlib.suppress(OutputError):  # what ended the work is what is said
+                self.keep(self._unsaved)
 
     def load(self) -> Any:
         """What an earlier run left, or ``None``."""
@@ -42,14 +56,24 @@ class Partial:
         return found
 
     def keep(self, result: Any) -> None:
-        """Save now: what took long must not be lost."""
-        result.save(self.path, overwrite=True)
-        self._last = time.monotonic()
+        """Save now: what took long must not be lost. Results by name go into one file."""
+        if isinstance(result, Mapping):
+            save_all(self.path, result, overwrite=True)
+        else:
+            result.save(self.path, overwrite=True)
+        self._last, self._unsaved = time.monotonic(), None
 
     def save(self, result: Result) -> None:
+        self._unsaved = result
         if time.monotonic() - self._last >= self.interval:
             self.keep(result)
 
+    def finished(self, result: Any) -> None:
+        """Until ``discard``, what an interruption leaves of the outputs is not the whole."""
+        if self._unsaved is not None or not self.path.exists():
+            self.keep(result)
+
     def discard(self) -> None:
-        if parallel.group().first:
-            self.path.unlink(missing_ok=True)
+        """The work is in its own file: after that has been written."""
+        self._unsaved = None
+        remove(self.path)

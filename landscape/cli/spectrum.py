@@ -69,6 +69,12 @@ from landscape.cli import options
     help="host: keep Lanczos vectors off the accelerator, in up to --memory more.",
 )
 @options.seed
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Of several spectra, keep those that an interrupted run of the same settings finished.",
+)
 @options.output
 def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
     """Top eigenvalues of the Hessian of the loss, each with its residual.
@@ -83,10 +89,12 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
     import torch
 
     from landscape.cli.output import Outputs, Say, describe_loss
+    from landscape.cli.resume import Partial
     from landscape.diagnostics import Spectrum
     from landscape.diagnostics import spectrum as measure
     from landscape.operators import Hessian
     from landscape.plotting import picture
+    from landscape.results import load_all
 
     say = Say(**given)
     files_of = _files(checkpoints)
@@ -95,6 +103,8 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
     files = Outputs(checkpoints[0] if len(checkpoints) == 1 else "compared.pt", what, given)
     found: dict[str, Spectrum] = {}
     before: Spectrum | None = None
+    partial_file = Partial(files.path, resume=given["resume"], say=say, read=load_all)
+    earlier = partial_file.load() or {}
     for point in _points(say, files_of, given):
         if given["dry_run"]:
             operator = Hessian(point.objective, memory=given["memory"])
@@ -116,6 +126,7 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
                 basis=given["basis"],
                 # The epoch before is a good start.
                 start=before if point.follows and given["engine"] == "lanczos" else None,
+                resume=earlier.get(point.name),
                 seed=given["seed"],
                 progress=progress,
             )
@@ -128,6 +139,10 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
             against=point.against,
             position=point.position,
         )
+        if point.name not in earlier:
+            starts_next = bool(files_of[point.file][1])  # of a run, which needs the vectors
+            last = result if starts_next else found[point.name]
+            partial_file.keep({**found, point.name: last})
     one = next(iter(found.values()))
     products = [f"{r.products}" for r in found.values()]
     loss = describe_loss(one.provenance.objective)
@@ -145,6 +160,7 @@ def spectrum(checkpoints: tuple[str, ...], **given: Any) -> int:
     else:
         say.json({name: result.to_dict() for name, result in found.items()})
         written = files.save(found, picture(list(found.values()), list(found)))
+    partial_file.discard()
     for name, result in found.items():
         _warn(say, name, result)
     say.files(written)
@@ -160,6 +176,7 @@ class Point:
     """One spectrum to measure, and where it belongs in the picture."""
 
     name: str
+    file: str  # its key in ``_files``
     target: Any
     objective: Any
     normalised: bool
@@ -207,7 +224,7 @@ def _points(say: Any, files: dict[str, tuple[str, str]], given: dict[str, Any]) 
     for name, (path, run) in files.items():
         target = Target(say, path, **given)
         against = "epoch" if run else given["against"] or ""
-        point = Point(name, target, None, bool(given["normalise"]), run or name)
+        point = Point(name, name, target, None, bool(given["normalise"]), run or name)
         if against and not given["per_layer"]:
             point.against = _AXES[against]
             point.position = _position(target.checkpoint, against, name)

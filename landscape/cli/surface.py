@@ -114,7 +114,7 @@ def surface(checkpoint: str, **given: Any) -> int:
         raise UsageError("--draws are of random directions: leave out what is said of directions.")
     page = files.stem.with_suffix(".html")
     if given["html"]:  # before the work
-        check_page(page, overwrite=given["overwrite"])
+        check_page(page, overwrite=files.overwrite)
         files.paths.append(page)
     path, others = _networks(checkpoint, given)
     target = Target(say, path, **given)
@@ -126,9 +126,9 @@ def surface(checkpoint: str, **given: Any) -> int:
         points = x.points * (y.points if y else given["draws"] or 1)
         return say.estimate(objective.value, points, "grid points", files)
     if given["save_directions"]:
-        directions.save(given["save_directions"], overwrite=given["overwrite"])
+        directions.save(given["save_directions"], overwrite=files.overwrite)
     partial = Partial(files.path, resume=given["resume"], say=say)
-    with say.progress("grid points") as progress:
+    with partial, say.progress("grid points") as progress:
         result = measure(
             objective,
             "random" if given["draws"] else directions,
@@ -165,10 +165,11 @@ def surface(checkpoint: str, **given: Any) -> int:
         ],
     )
     say.json(result.to_dict())
+    partial.finished(result)
     written = files.save(result, picture([result], [target.path.stem]))
-    partial.discard()
     if given["html"]:
-        written.append(save_page([result], [target.path.stem], page, overwrite=given["overwrite"]))
+        written.append(save_page([result], [target.path.stem], page, overwrite=files.overwrite))
+    partial.discard()
     if given["save_directions"]:
         written.append(Path(given["save_directions"]))
     say.files(written)

@@ -36,6 +36,8 @@ def connect(
     batch_size: int = 256,
     state: CurveState | None = None,
     save: Callable[[CurveState], None] | None = None,
+    measured: Connectivity | None = None,
+    save_measured: Callable[[Connectivity], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Curve, Connectivity]:
     """Train a curve of low loss from ``a`` to ``b`` and measure the loss along it.
@@ -51,6 +53,7 @@ def connect(
         attack, adversarial, loss, points, batch_size: see ``profile``; the training loss that is
             reported is also what is trained on.
         state: to go on from, of the same settings. save: receives the state after every epoch.
+        measured, save_measured: ``profile``'s resume and save, once the curve is trained.
         progress: called as (steps done, steps): batches of the training, then measured points.
 
     Returns the curve, whose ``at(t)`` gives parameters, and the measured losses. Cost: that of
@@ -120,6 +123,8 @@ def connect(
             record,
             earlier=earlier,
             epoch_loss=state.losses,
+            resume=measured,
+            save=save_measured,
             progress=from_step(steps),
         )
     return state.curve, result

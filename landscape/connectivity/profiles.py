@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +97,8 @@ def profile(
     batch_size: int = 256,
     seed: int = 0,
     epoch_loss: Sequence[float] = (),
+    resume: Connectivity | None = None,
+    save: Callable[[Connectivity], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Connectivity:
     """Training loss and test error at ``points`` equally spaced t, both ends included.
@@ -112,6 +113,8 @@ def profile(
             every t from the same starts.
         bn_batch_size: of BatchNorm's re-estimation. batch_size: of the evaluation.
         epoch_loss: of the curve's training, to be kept in the result.
+        resume: a partial result of the same settings, whose finite points are kept.
+        save: called with the partial result after every point; what is missing is NaN.
 
     Cost per t and path: a forward pass over the training data each for BatchNorm and the loss,
     one over the test data, and the attack's. When it lies: the maximum over t is one over the
@@ -131,7 +134,16 @@ def profile(
         )
         digest = P.digest({"points": curve.points})
         record = Record("profile", probe.describe(), seed, points=points, curve=digest)
-        return measure(probe, curve, points, record, epoch_loss=epoch_loss, progress=progress)
+        return measure(
+            probe,
+            curve,
+            points,
+            record,
+            epoch_loss=epoch_loss,
+            resume=resume,
+            save=save,
+            progress=progress,
+        )
 
 
 def measure(
@@ -142,44 +154,75 @@ def measure(
     *,
     earlier: float = 0.0,
     epoch_loss: Sequence[float] = (),
+    resume: Connectivity | None = None,
+    save: Callable[[Connectivity], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Connectivity:
     """``profile`` with all made ready; ``earlier`` seconds were spent in interrupted runs."""
     check_points(points)
     paths = {"curve": curve, LINE: curve.line()}
     t = np.linspace(0, 1, points)
-    places = list(itertools.product(paths, range(points)))
-    found: dict[tuple[str, int], Measured] = {}
+    grids = {name: np.full((len(paths), points), np.nan) for name in Measured.names()}
+    lengths = np.array([path.length() for path in paths.values()])
+    if resume is not None:
+        record.check_same(resume.provenance)
+    # Points of another curve, trained again because its file was damaged, don't count.
+    if resume is not None and np.array_equal(resume.length, lengths):
+        # A curve that was trained before has its seconds in the partial result, too.
+        earlier = max(earlier, resume.provenance.wall_time)
+        for name, grid in grids.items():
+            known = getattr(resume, name)
+            if known is not None:
+                grid[:] = known
 
-    def work(place: tuple[str, int]) -> dict[str, float]:
-        return dataclasses.asdict(probe.at(paths[place[0]].at(float(t[place[1]]))))
+    def found() -> Connectivity:
+        losses = grids["train_loss"].copy()
+        first, last = losses[:, :1], losses[:, -1:]
+        highest = losses.max(1)
+        return Connectivity(
+            provenance=record.finish(earlier=earlier),
+            path=np.array(list(paths)),
+            t=t,
+            train_loss=losses,
+            **{
+                name: None if np.isnan(grid).all() else grid.copy()
+                for name, grid in grids.items()
+                if name != "train_loss"
+            },
+            barrier=highest - np.maximum(first, last)[:, 0],
+            barrier_linear=(losses - (1 - t) * first - t * last).max(1),
+            highest_loss=highest,
+            highest_t=t[losses.argmax(1)],
+            length=lengths,
+            epoch_loss=np.array(epoch_loss, dtype=np.float64),
+            curve=curve.kind,
+            order=curve.order,
+            test_samples=probe.test_samples,
+        )
 
-    def collect(place: tuple[str, int], measured: dict[str, float]) -> None:
-        found[place] = Measured(**measured)
+    names = list(paths)
+    missing = [
+        (j, i)
+        for j in range(len(names))
+        for i in range(points)
+        if np.isnan(grids["train_loss"][j, i])
+    ]
+
+    def work(place: tuple[int, int]) -> dict[str, float]:
+        return dataclasses.asdict(probe.at(paths[names[place[0]]].at(float(t[place[1]]))))
+
+    def collect(place: tuple[int, int], measured: dict[str, float]) -> None:
+        for name, grid in grids.items():
+            grid[place] = measured[name]
+        done.append(place)
+        if save is not None:
+            save(found())
         if progress is not None:
-            progress(len(found), len(places))
+            progress(len(paths) * points - len(missing) + len(done), len(paths) * points)
 
-    parallel.group().spread(places, work, collect)
-    rows = [[found[name, i] for i in range(points)] for name in paths]
-    values = {name: _grid(rows, name) for name in Measured.names()}
-    losses = values["train_loss"]
-    first, last = losses[:, :1], losses[:, -1:]
-    return Connectivity(
-        provenance=record.finish(earlier=earlier),
-        path=np.array(list(paths)),
-        t=t,
-        train_loss=losses,
-        **{n: None if np.isnan(v).all() else v for n, v in values.items() if n != "train_loss"},
-        barrier=losses.max(1) - np.maximum(first, last)[:, 0],
-        barrier_linear=(losses - (1 - t) * first - t * last).max(1),
-        highest_loss=losses.max(1),
-        highest_t=t[losses.argmax(1)],
-        length=np.array([path.length() for path in paths.values()]),
-        epoch_loss=np.array(epoch_loss, dtype=np.float64),
-        curve=curve.kind,
-        order=curve.order,
-        test_samples=probe.test_samples,
-    )
+    done: list[tuple[int, int]] = []
+    parallel.group().spread(missing, work, collect)
+    return found()
 
 
 def check_points(points: int) -> None:
@@ -200,10 +243,6 @@ class Measured:
     @classmethod
     def names(cls) -> list[str]:
         return [field.name for field in dataclasses.fields(cls)]
-
-
-def _grid(rows: Sequence[Sequence[Measured]], name: str) -> np.ndarray:
-    return np.array([[getattr(point, name) for point in row] for row in rows])
 
 
 class Probe:

@@ -104,6 +104,8 @@ def perturbation_cosine(
     floor: float = 0.7,
     tol: float = 1e-3,
     seed: int = 0,
+    resume: Cosine | None = None,
+    save: Callable[[Cosine], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cosine:
     """cos(δ(θ + av), δ(θ − av)) of the adversarial perturbations δ = x' − x, mean over samples.
@@ -130,6 +132,8 @@ def perturbation_cosine(
         starts: ``same`` or ``independent``. floor: of the robust accuracy, for ``near``.
         tol: of the eigenvector, see ``spectrum``. seed: of directions and Lanczos' start; the
             attacks' seeds derive from the objective's own.
+        resume: a partial result of the same settings, whose points are kept; the eigenvector is
+            found again. save: called with the partial result after every point; NaN where it lacks.
         progress: called as (points done, points).
 
     Cost: two attacks of all the data per direction, draw and point; an eigenvector besides.
@@ -162,6 +166,8 @@ def perturbation_cosine(
         tol=tol,
         hessian_perturbation="fixed",
     )
+    if resume is not None:
+        record.check_same(resume.provenance)
     lines: dict[str, list[Params]] = {}
     top = None
     for kind in directions:
@@ -176,7 +182,32 @@ def perturbation_cosine(
     shape = (len(directions), draws, len(steps))
     cosine, spread, zero = (np.full(shape, math.nan) for _ in range(3))
     errors = np.full((len(directions), draws, 2, len(steps)), math.nan)
-    done = 0
+    if resume is not None:
+        cosine[:], spread[:], zero[:] = resume.cosine, resume.sample_std, resume.zero_share
+        if resume.robust_error is not None:
+            errors[:] = resume.robust_error
+    earlier = resume.provenance.wall_time if resume else 0.0
+
+    def found() -> Cosine:
+        # Accuracy 7 of 10 is not below 0.7 for the rounding of 1 − 0.3.
+        accurate = 1 - errors.mean(1) >= floor - 1e-12
+        return Cosine(
+            provenance=record.finish(earlier=earlier),
+            a=steps,
+            direction=np.array(list(directions)),
+            end=np.array([1, -1]),
+            attack_seed=np.array(seeds),
+            cosine=cosine.copy(),
+            sample_std=spread.copy(),
+            zero_share=zero.copy(),
+            robust_error=errors.copy() if classifies else None,
+            near=accurate.all(1) if classifies else np.ones(shape[::2], bool),
+            floor=float(floor),
+            starts=starts,
+            eigenvalue=float(top.eigenvalues[0]) if top else None,
+            residual=float(top.residuals[0]) if top else None,
+            converged=top.trustworthy if top else True,
+        )
 
     def work(at: tuple[int, int, int]) -> list[list[float]]:
         i, k, j = at
@@ -186,34 +217,18 @@ def perturbation_cosine(
         centre = [float(defined.mean()), float(defined.std())] if len(defined) else [math.nan] * 2
         return [[*centre, 1 - len(defined) / len(cosines)], wrong.tolist()]
 
-    def collect(at: tuple[int, int, int], found: list[list[float]]) -> None:
-        nonlocal done
-        cosine[at], spread[at], zero[at] = found[0]
-        errors[at[0], at[1], :, at[2]] = found[1]
-        done += 1
+    def collect(at: tuple[int, int, int], measured: list[list[float]]) -> None:
+        cosine[at], spread[at], zero[at] = measured[0]
+        errors[at[0], at[1], :, at[2]] = measured[1]
+        if save is not None:
+            save(found())
         if progress is not None:
-            progress(done, cosine.size)
+            progress(int(np.isfinite(zero).sum()), zero.size)
 
-    parallel.group().spread(list(np.ndindex(*shape)), work, collect)
-    # Accuracy 7 of 10 is not below 0.7 for the rounding of 1 − 0.3.
-    near = (1 - errors.mean(1) >= floor - 1e-12).all(1) if classifies else np.ones(shape[::2], bool)
-    return Cosine(
-        provenance=record.finish(),
-        a=steps,
-        direction=np.array(list(directions)),
-        end=np.array([1, -1]),
-        attack_seed=np.array(seeds),
-        cosine=cosine,
-        sample_std=spread,
-        zero_share=zero,
-        robust_error=errors if classifies else None,
-        near=near,
-        floor=float(floor),
-        starts=starts,
-        eigenvalue=float(top.eigenvalues[0]) if top else None,
-        residual=float(top.residuals[0]) if top else None,
-        converged=top.trustworthy if top else True,
-    )
+    # The share of zeros is a number wherever a point was measured.
+    missing = [at for at in np.ndindex(*shape) if np.isnan(zero[at])]
+    parallel.group().spread(missing, work, collect)
+    return found()
 
 
 # -- shared with smoothness -----------------------------------------------------------------------

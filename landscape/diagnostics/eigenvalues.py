@@ -80,6 +80,7 @@ def spectrum(
     memory: int = MEMORY,
     basis: str = "device",
     start: Spectrum | None = None,
+    resume: Spectrum | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Spectrum:
@@ -107,6 +108,7 @@ def spectrum(
             it may then take as much again as ``memory``.
         start: of a network like this one, with its vectors, to begin from: the epoch before saves
             about a tenth of the products.
+        resume: a finished spectrum, returned if it is of the same settings and refused if not.
         seed: of the random start vector. progress: called as (values converged, top).
 
     Cost: 4 to 6 Hessian-vector products per eigenvalue, see ``operators.Hessian``.
@@ -127,6 +129,9 @@ def spectrum(
     settings: dict[str, Any] = {"top": top, "which": which, "tol": tol, "engine": engine}
     if engine == "pyhessian":
         record = Record("spectrum", objective.describe(), seed, **settings)
+        if resume is not None:
+            record.check_same(resume.provenance)
+            return resume
         pairs, method = pyhessian_pairs(objective, top, which=which, tol=tol, seed=seed)
         gradient = P.flatten(objective.gradient())
     else:
@@ -140,6 +145,9 @@ def spectrum(
             "warm_start": start is not None,
         }
         record = Record("spectrum", objective.describe(), seed, **settings)
+        if resume is not None:
+            record.check_same(resume.provenance)
+            return resume
         method = "Lanczos, full reorthogonalisation"
         pairs = eigenpairs(
             operator,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landscape.files import reserved
 from landscape.papers.figures import Figure
 from landscape.papers.report import Files, make
 from landscape.papers.scale import Scale
@@ -83,6 +84,10 @@ def make_figures(
         if failed:
             made.append(Made(figure, None, failed=failed))
             continue
-        report = make(files[name], plans[name], store, overwrite=overwrite)
-        made.append(Made(figure, report, files[name].paths))
+        with reserved(files[name].path("json"), wait=True):
+            # Unless another command has drawn it meanwhile.
+            drawn = None if overwrite else files[name].current(plans[name])
+            again = overwrite or files[name].unfinished
+            report = drawn or make(files[name], plans[name], store, overwrite=again)
+        made.append(Made(figure, report, files[name].paths, kept=drawn is not None))
     return made

@@ -61,8 +61,14 @@ class Files:
         same = report.get("plan") == plan_digest(plan) and report.get("version") == __version__
         return report if same and all(path.exists() for path in self.paths) else None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether what there is was left by an interrupted command: the json comes last."""
+        return not self.path("json").exists()
+
     def check(self, *, overwrite: bool) -> None:
         """Refuse now what could not be written later."""
+        overwrite = overwrite or self.unfinished
         for path in self.paths:
             check_writable(path, overwrite=overwrite)
 

@@ -149,11 +149,19 @@ def save_figure(
     paths = picture_paths(stem, formats)
     for path in paths:
         check_writable(path, overwrite=overwrite)
-    for path, form in zip(paths, formats, strict=True):
+    for path, content in zip(paths, rendered(fig, formats), strict=True):
+        write_atomic(path, content, overwrite=overwrite)
+    return paths
+
+
+def rendered(fig: Any, formats: Sequence[str] = FORMATS) -> list[bytes]:
+    """The contents of the files that ``save_figure`` writes."""
+    found = []
+    for form in formats:
         buffer = io.BytesIO()
         # Without dates in the metadata the same numbers give the same file.
         metadata = {"CreationDate": None} if form == "pdf" else None
         with paper():
             fig.savefig(buffer, format=form, metadata=metadata)
-        write_atomic(path, buffer.getbuffer(), overwrite=overwrite)
-    return paths
+        found.append(buffer.getvalue())
+    return found

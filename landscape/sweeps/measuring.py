@@ -96,7 +96,7 @@ def _measure(
         batch_size=settings["batch_size"],
     )
     keywords = arguments(settings)
-    if "resume" not in inspect.signature(function).parameters:
+    if "save" not in inspect.signature(function).parameters:
         return function(objective, **keywords)
     save = _saving(partial)
     try:

@@ -135,7 +135,10 @@ def outputs(folder: Path) -> list[Path]:
 
 def _check_folder(folder: Path) -> None:
     if folder.is_dir() and not (folder / FILE).exists() and any(folder.iterdir()):
-        left = [p.name for p in folder.iterdir() if p.name not in (LOCK, "work")]
+        # Besides, what a process left that was killed while it wrote the plan.
+        own = (LOCK, "work")
+        names = [p.name for p in folder.iterdir()]
+        left = [n for n in names if n not in own and not n.startswith(f".{FILE}.")]
         if left:
             raise OutputError(
                 f"{folder} holds other files ({left[0]}): choose an empty folder, or a new one."

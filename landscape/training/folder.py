@@ -19,6 +19,7 @@ from typing import Any
 from landscape import checkpoints
 from landscape.checkpoints import Checkpoint, read_payload, write_payload
 from landscape.errors import CheckpointError, OutputError, UsageError
+from landscape.files import remove
 from landscape.results import load
 from landscape.tracking import Tracking
 from landscape.training.config import TrainConfig, differences
@@ -60,7 +61,7 @@ def epoch_files(out: str | Path) -> list[Path]:
 def clear(out: Path) -> None:
     """Delete the files of a run, and nothing else."""
     for name in FILES:
-        (out / name).unlink(missing_ok=True)
+        remove(out / name)
     for path in (out / EPOCHS).glob("[0-9][0-9][0-9][0-9]*.pt"):
         path.unlink()
 
@@ -81,6 +82,7 @@ def existing(
     for checkpoint in found.values():
         _check_same(out, checkpoint.method.get("config"), config)
     if len(found) == len(CHECKPOINTS):
+        _check_finished(out, found["best.pt"], found["final.pt"])
         return found["best.pt"]
     if not (out / "last.pt").exists():
         return None
@@ -102,6 +104,20 @@ def existing(
         ) from error
     _check_same(out, old, config)
     return state
+
+
+def _check_finished(out: Path, best: Checkpoint, final: Checkpoint) -> None:
+    """Refuse files of this run in each other's place; they say what they are."""
+    wanted = State(epoch=len(final.history["seconds"]), columns=final.history).best()
+    for name, checkpoint, epoch in (
+        ("best.pt", best, wanted),
+        ("final.pt", final, len(final.history["seconds"])),
+    ):
+        if checkpoint.epoch != epoch or "test_accuracy" not in checkpoint.metrics:
+            raise CheckpointError(
+                f"{out / name} is another checkpoint of this run (epoch {checkpoint.epoch}, "
+                f"expected {epoch}): put the right one back, or pass --overwrite to start over."
+            )
 
 
 def _check_same(out: Path, old: dict[str, Any] | None, config: TrainConfig) -> None:

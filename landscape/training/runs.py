@@ -14,7 +14,7 @@ from landscape.checkpoints import Checkpoint
 from landscape.data import augmentation
 from landscape.data import load as load_data
 from landscape.errors import UsageError
-from landscape.files import check_writable
+from landscape.files import check_writable, reserved
 from landscape.provenance import Record
 from landscape.random import Streams
 from landscape.tracking import Tracker, Tracking
@@ -60,6 +60,31 @@ def train(
         )
     out = Path(out_dir)
     check_writable(out / "last.pt", overwrite=True)
+    with reserved(out / "last.pt"):
+        return _train(
+            config,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            keep_every=keep_every,
+            data_dir=data_dir,
+            progress=progress,
+            track=track,
+        )
+
+
+def _train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    keep_every: int | None,
+    data_dir: str | Path | None,
+    progress: Progress | None,
+    track: Tracking | None,
+) -> Checkpoint:
+    """``train``, while no other process trains in the same folder."""
     state = existing(out, config, resume=resume, overwrite=overwrite)
     if isinstance(state, Checkpoint):
         if track is not None:

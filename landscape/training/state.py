@@ -75,6 +75,15 @@ class State:
             return later
         return dataclasses.replace(later, best_epoch=later.epoch, best_weights=later.checkpoint)
 
+    def best(self) -> int:
+        """The epoch of highest validation accuracy, the first of equal ones; the last without."""
+        best = 0
+        for epoch in range(1, self.epoch + 1):
+            score = self.score(epoch)
+            if not best or math.isnan(score) or score > self.score(best):
+                best = epoch
+        return best
+
     def score(self, epoch: int) -> float:
         """Validation accuracy after ``epoch``: robust if measured, else clean, else NaN."""
         robust = self.columns["val_robust_accuracy"][epoch - 1]
