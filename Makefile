@@ -4,7 +4,7 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: demo test test-slow fuzz lint checkpoints figures docs bench clean
+.PHONY: demo test test-slow fuzz faults lint checkpoints figures docs bench clean
 
 demo: .venv/.installed
 	$(BIN)/landscape demo --out out/demo --overwrite
@@ -19,6 +19,10 @@ test-slow: .venv/.tested-with
 # 500 hostile inputs of every kind; the figures go into docs/faults.md.
 fuzz: .venv/.tested-with
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fuzz tests/test_fuzz.py
+
+# Every fault into every command, an hour on one core; then the table in docs/faults.md.
+faults: .venv/.tested-with
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults --page docs/faults.md
 
 lint: .venv/.tested-with
 	$(BIN)/ruff check .
