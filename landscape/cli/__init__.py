@@ -141,13 +141,13 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail("out of memory: use a smaller --batch-size or --n-examples.", 1, loud)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename:  # what can't be written is an OutputError
+        if isinstance(error, OSError) and error.filename:
+            if error.errno in _DISK:  # while a folder is made, say; files explain themselves
+                return _fail(str(explained(error.filename, error)), 1, loud)
             return _fail(f"can't use {error.filename}: {error.strerror}.", 1, loud)
         name, text = type(error).__name__, (str(error).splitlines() or [""])[0]
         if name == "OutOfMemoryError":
             return _fail("out of device memory: use a smaller --batch-size.", 1, loud)
-        if isinstance(error, OSError) and error.errno in _DISK and error.filename:
-            return _fail(str(explained(error.filename, error)), 1, loud)  # of a folder, say
         return _fail(f"{name}: {text} (run again with -vv for the traceback)", 1, loud)
 
 
@@ -155,8 +155,8 @@ def _remark(message: Warning | str, *_: Any) -> None:
     print("landscape: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
-# What may meet any change of a file or folder.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+# What nothing but writing meets.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _sentence(error: click.ClickException) -> str:
