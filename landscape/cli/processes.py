@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 from landscape import parallel
 from landscape.errors import UsageError
@@ -28,7 +26,6 @@ def join(arguments: list[str]) -> None:
     if not parallel.launched():
         return
     group = parallel.start()
-    signal.signal(signal.SIGTERM, _stop)  # how torchrun ends the others when one has failed
     if not group.first and "-vv" not in arguments:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     command = next((word for word in arguments if not word.startswith("-")), None)
@@ -37,10 +34,6 @@ def join(arguments: list[str]) -> None:
             f"'{command}' runs in one process: start it without torchrun. Divided among "
             f"processes are {', '.join(DIVIDED)}."
         )
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def interrupted() -> str:
