@@ -17,7 +17,7 @@ from landscape._version import __version__
 
 # In the order of the page.
 BENCHMARKS = ["surface_point", "attacks", "products", "input_hessian", "trace", "top20"]
-SLOW = ["top20_resnet18", "memory", "processes"]
+SLOW = ["top20_resnet18", "memory", "processes", "durability"]
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
