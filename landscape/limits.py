@@ -12,11 +12,12 @@ import mmap
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Entries of lists and dictionaries, as they would be written out, and how deep they nest.
 _ENTRIES, _DEPTH = 10**7, 100
@@ -48,7 +49,7 @@ def check_content(content: Any) -> None:
 
 def _count(value: Any, depth: int, seen: dict[int, int]) -> int:
     """Entries in all, every object counted where it appears but looked at once."""
-    if isinstance(value, Tensor):
+    if hasattr(value, "untyped_storage"):  # a tensor
         _check_tensor(value)
         return 1
     if isinstance(value, Mapping):
@@ -68,6 +69,8 @@ def _count(value: Any, depth: int, seen: dict[int, int]) -> int:
 
 
 def _check_tensor(tensor: Tensor) -> None:
+    import torch  # results that no network is needed for are read without it
+
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise Excess(f"it holds a tensor that is not dense ({tensor.layout}, {tensor.device})")
     announced = tensor.numel() * tensor.element_size()

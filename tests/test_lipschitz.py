@@ -402,7 +402,8 @@ def steepest(model, shape, pairs, scale):
     return float((change / (x - y).flatten(1).norm(dim=1)).max())
 
 
-@pytest.mark.parametrize("name", CASES)
+# Attention has no global constant, which is said (below).
+@pytest.mark.parametrize("name", [name for name in CASES if name != "attention"])
 def test_bounds_exceed_sampled_slopes(name):
     case = CASES[name]
     model = case.model().eval()
