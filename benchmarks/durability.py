@@ -23,15 +23,9 @@ REMARK = (
 CHECKPOINT = "checkpoints/digits-pgd-seed0.pt"
 COMMANDS = {
     "surface, 21 x 21, PGD-20": ["surface", CHECKPOINT, "--grid", "21x21", "--attack", "pgd-20"],
-    "evaluate, five attacks": [
-        "evaluate", CHECKPOINT, "--attack", "clean,fgsm,pgd-20,pgd-50x5,apgd-100",
-    ],
     "cosine": ["cosine", CHECKPOINT],
     "train pgd, digits, 30 epochs": ["train", "pgd", "--data", "digits", "--epochs", "30"],
-    "train pgd, digits32, 2 epochs of ResNet-18-16": [
-        "train", "pgd", "--data", "digits32", "--model", "resnet18-16", "--epochs", "2",
-    ],
-}  # fmt: skip
+}
 
 
 def rows() -> list[list[str]]:

@@ -15,11 +15,11 @@ TITLE = "Two processes of one core against one"
 COLUMNS = ["what", "one, s", "two, s", "one / two", "largest relative difference"]
 REMARK = (
     "`torchrun` with gloo, ResNet-18 (11.2 M parameters) as initialised, 64 images of digits32, "
-    "float32, one thread per process; medians of three runs, turn by turn. The surface has 24 "
+    "float32, one thread per process; means of two runs, turn by turn. The surface has 24 "
     "points; the spectrum is cut off after 16 products, so that both make the same."
 )
 
-REPEATS = 3
+REPEATS = 2
 
 
 def rows() -> list[list[str]]:

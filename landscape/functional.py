@@ -190,6 +190,13 @@ class Term:
         leaves = self._leaves()
         return self._within(leaves, lambda f: self._gradient(f, leaves, graph)), [*leaves.values()]
 
+    def value_with_graph(self) -> list[Tensor]:
+        """The term's value with its graph, as the gradient begins: the leaves of that graph."""
+        leaves = self._leaves()
+        with torch.enable_grad():
+            self(leaves)
+        return [*leaves.values()]
+
     def hessian(self, *, keep: bool = False, recomputes: bool = True) -> Product:
         """v ↦ ∇²·v by differentiating ⟨∇, v⟩; the graph of ∇ is kept for many v if asked.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -156,12 +156,18 @@ class Operator:
 
     def _choose(self, product: str, memory: int) -> str:
         first = next(self.objective.terms(self._theta))
-        probe = first.split(min(_PROBE, self._piece or _PROBE))[0]
+        # Of large networks fewer samples, since what is tried takes as much as a product's part.
+        room = int(max(memory * PIECE, _LEAST_PIECE))
+        few = first.split(min(2, self._piece or 2))[0]
+        # The graph of a gradient holds about three times what that of the value does.
+        each = 3 * graph_bytes(few, of=few.value_with_graph) // len(few.y)
+        fitting = max(1, room // max(1, each))
+        probe = first.split(min(_PROBE, self._piece or _PROBE, fitting))[0]
         check_differentiable(probe)
         self._recomputes = probe.recomputes()
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
         each = graph_bytes(probe) // len(probe.x)
-        most = int(max(memory * PIECE, _LEAST_PIECE)) // max(1, each)
+        most = room // max(1, each)
         if not self._piece:  # else memory has run out, and what fits is known
             self._piece = min(_split(first, most), len(first.x))
         piece_bytes = each * min(self._piece, len(first.x))
@@ -265,8 +271,11 @@ def _split(term: Term, most: int) -> int:
     return len(term.x) if bool(together) else most
 
 
-def graph_bytes(term: Term) -> int:
-    """Bytes that the graph of the gradient holds, θ itself not counted."""
+def graph_bytes(term: Term, of: Callable[[], list[Tensor]] | None = None) -> int:
+    """Bytes that the graph of the gradient holds, θ itself not counted.
+
+    Or the graph of what ``of`` makes, which returns the leaves.
+    """
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -275,7 +284,7 @@ def graph_bytes(term: Term) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        leaves = term.gradient(graph=True)[1]
+        leaves = of() if of else term.gradient(graph=True)[1]
     for leaf in leaves:
         seen.pop(leaf.untyped_storage().data_ptr(), None)
     return sum(seen.values())
@@ -296,11 +305,14 @@ def memory_needed(objective: Objective, *, vectors: int, memory: int = 0) -> int
     data = x.numel() * x.element_size() * samples
     if not objective.batches.in_memory:
         data //= len(objective.batches)
-    kept = vectors * P.size(objective.params) * objective.dtype.itemsize
+    row = P.size(objective.params) * objective.dtype.itemsize
+    kept = vectors * row
     if memory:
-        # Kept graphs of products are up to 1.4 times those of gradients (``KEEPING``).
-        kept = min(memory + memory // 8, int(1.4 * each * samples) + kept)
-        return 2 * model + data + max(batch, kept)
+        # Kept graphs of products are up to 1.4 times those of gradients (``KEEPING``), a product
+        # takes three times a gradient of its piece, and a few vectors are at work.
+        kept = min(memory, int(1.4 * each * samples) + kept)
+        product = 3 * min(batch, max(int(memory * PIECE), each)) + 8 * row
+        return 2 * model + data + max(batch, kept + product)
     return 2 * model + data + batch + kept
 
 
