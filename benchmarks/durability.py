@@ -22,8 +22,10 @@ REMARK = (
 
 CHECKPOINT = "checkpoints/digits-pgd-seed0.pt"
 COMMANDS = {
-    "surface, 21 x 21, PGD-20": ["surface", CHECKPOINT, "--grid", "21x21", "--attack", "pgd-20"],
-    "cosine": ["cosine", CHECKPOINT],
+    "surface, 21 x 21, PGD-5": [
+        *("surface", CHECKPOINT, "--grid", "21x21", "--attack", "pgd-5", "--n-examples", "300"),
+    ],
+    "cosine": ["cosine", CHECKPOINT, "--n-examples", "300"],
     "train pgd, digits, 30 epochs": ["train", "pgd", "--data", "digits", "--epochs", "30"],
 }
 
