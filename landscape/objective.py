@@ -311,7 +311,8 @@ class Objective:
         if self._reentrant is None:
             x = next(iter(self.batches))[0]
             with untouched(self.model):
-                self._reentrant = functional.reentrant(self.model, full, self.params, x[:1])
+                # Of two samples: a single one has no batch statistics, for models that use them.
+                self._reentrant = functional.reentrant(self.model, full, self.params, x[:2])
         while True:
             # Not around the yield: the caller's own errors would leave it suspended inside.
             with untouched(self.model):

@@ -288,3 +288,21 @@ def test_reentrant_checkpointing_is_refused_but_its_values_are_not():
     for measure in (objective.gradient, lambda: Hessian(objective)):
         with pytest.raises(UsageError, match=r"use_reentrant=True.*write .*use_reentrant=False"):
             measure()
+
+
+class OfTheBatch(nn.Module):
+    """Normalised by the batch in eval mode too, which a single sample can't be."""
+
+    def __init__(self):
+        super().__init__()
+        self.inputs, self.head = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(F.batch_norm(self.inputs(x), None, None, training=True))
+
+
+def test_networks_that_need_more_than_one_sample_are_measured():
+    model = OfTheBatch().double()
+    x, y = joined(CASES["mlp"].data())
+    matrix = Hessian(ls.Objective(model, [(x, y)]), product="double-backward")
+    assert_close(dense(matrix), reference(model, x, y).hessian)
