@@ -21,6 +21,9 @@ from landscape.errors import OutputError
 
 _SUFFIX = ".tmp"
 
+# Seconds of work that a kill -9 may cost: unfinished results are saved no more often.
+SAVE_SECONDS = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
+
 
 def check_writable(path: str | Path, *, overwrite: bool = False) -> Path:
     """Fail before long work rather than after it.

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
 from landscape import params as P
-from landscape.convolutions import OfData
+from landscape.double_backward import Lean
 from landscape.errors import UsageError
 from landscape.losses import Loss
 from landscape.params import Params
@@ -188,7 +188,8 @@ class Term:
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
         leaves = self._leaves()
-        return self._within(leaves, lambda f: self._gradient(f, leaves, graph)), [*leaves.values()]
+        found = self._within(leaves, lambda f: self._gradient(f, leaves, graph), twice=graph)
+        return found, [*leaves.values()]
 
     def value_with_graph(self) -> list[Tensor]:
         """The term's value with its graph, as the gradient begins: the leaves of that graph."""
@@ -235,10 +236,11 @@ class Term:
     def _leaves(self) -> Params:
         return {name: t.detach().requires_grad_() for name, t in self.theta.items()}
 
-    def _within(self, leaves: Params, body: Callable[[Forward], T]) -> T:
+    def _within(self, leaves: Params, body: Callable[[Forward], T], twice: bool = True) -> T:
         """``body`` while θ is exchanged in the model: activation checkpoints, which run the
         model again during backward, then find it as it was."""
-        with untouched(self.model), _TWICE():
+        lean = Lean() if twice else contextlib.nullcontext()
+        with untouched(self.model), _TWICE(), lean:
             return run(self.model, {**self.full, **leaves}, body)
 
     def _gradient(self, forward: Forward, leaves: Params, graph: bool) -> list[Tensor]:
@@ -248,8 +250,7 @@ class Term:
                 "not reach the parameters given to it: write "
                 "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
             )
-        # The data need no gradient: their convolutions needn't derive it for every product.
-        with torch.enable_grad(), OfData() if graph else contextlib.nullcontext():
+        with torch.enable_grad():
             value = self.outer(forward(self.x))
         wrt = list(leaves.values())
         if not value.requires_grad:  # none of θ takes part in this loss

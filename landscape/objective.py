@@ -280,7 +280,7 @@ class Objective:
 
         def add(index: int, term: Term, part: slice) -> None:
             product = term.rows(part).hessian()({name: vector[name] for name in total})
-            check_product(P.flatten(product), index)
+            check_product(product, index)
             for name, share in product.items():
                 total[name] += share
 
@@ -535,9 +535,9 @@ def _check_soft_labels(y: Tensor) -> None:
         )
 
 
-def check_product(product: Tensor, batch: int) -> None:
+def check_product(product: Params, batch: int) -> None:
     """Refuse a product of the Hessian with a vector that isn't finite, naming the batch."""
-    if not bool(product.isfinite().all()):
+    if not P.finite(product.values()):
         raise NumericalError(
             f"the Hessian-vector product of batch {batch} is not finite: check that batch's "
             "inputs, or measure in float64 (--dtype float64)."

@@ -19,10 +19,9 @@ from landscape.objective import Objective, check_product
 from landscape.params import Params
 from landscape.random import Streams
 
-# In order of preference: the first that fits in memory and that the network's operations allow.
-# Differentiating twice always works, and on a CPU is faster than going forward over reverse
-# (``docs/benchmarks.md``), which is there to be asked for.
-PRODUCTS = ("linearised", "graph", "double-backward", "forward-over-reverse")
+# A kept graph is as fast as a linearisation and a fifth of its size, and differentiating twice
+# faster than going forward over reverse (``docs/benchmarks.md``): the others are to be asked for.
+PRODUCTS = ("graph", "double-backward", "linearised", "forward-over-reverse")
 
 # The one that always works, and that others are checked against.
 _ANEW = "double-backward"
@@ -37,10 +36,6 @@ MEMORY = 4 << 30
 # share of the memory.
 PIECE = 1 / 8
 
-# Linearising takes seconds of tracing per batch, whatever its size, and then saves a tenth of each
-# product: for batches whose graph is smaller than this, hundreds of products don't earn it back.
-WORTH_LINEARISING = 256 << 20
-
 # Samples on which ways are tried, and bytes below which no batch is split.
 _PROBE = 8
 _LEAST_PIECE = 16 << 20
@@ -54,12 +49,12 @@ class Operator:
 
     Args:
         objective: its own parameters are the point, its perturbations those of that point.
-        product: how products are made, a name in ``PRODUCTS``, or ``auto``: the first that fits.
+        product: how products are made, a name in ``PRODUCTS``, or ``auto``: what is kept of as many
+            batches as fit, the others' made anew.
 
+            - ``graph``: the graph of every batch's gradient is kept and differentiated again.
             - ``linearised``: the gradient of every batch is linearised once
               (``torch.func.linearize``) and kept; a product applies the linear maps.
-            - ``graph``: the graph of every batch's gradient is kept and differentiated again.
-              With ``auto``, of as many batches as fit; the others' are made anew.
             - ``double-backward``, ``forward-over-reverse``: nothing is kept, all is made anew.
         memory: bytes that what is kept may take, estimated on a few samples. Batches whose graph
             would take more than an eighth of it are split.
@@ -68,6 +63,8 @@ class Operator:
         product: the name of the way that was chosen. kept_bytes: the estimate of what it keeps.
         kept_samples: of how many samples.
     """
+
+    _kept_way = "graph"
 
     def __init__(
         self, objective: Objective, *, product: str = "auto", memory: int = MEMORY
@@ -117,20 +114,24 @@ class Operator:
         columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
         tangents = [P.unflatten(column, self._theta) for column in columns]
         totals = [torch.zeros_like(column) for column in columns]
+        # Views of them: shares are added as they come, since vectors of the size of θ cost as
+        # much to make as a layer's product.
+        places = [[*P.unflatten(total, self._theta).values()] for total in totals]
         for batch, product in self._products(len(columns)):
-            for tangent, total in zip(tangents, totals, strict=True):
-                share = P.flatten(product(tangent)).detach()
+            for tangent, place in zip(tangents, places, strict=True):
+                share = product(tangent)
                 check_product(share, batch)
-                total += share
+                with torch.no_grad():
+                    torch._foreach_add_(place, [share[name] for name in self._theta])
         return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
 
     def gradient(self) -> Tensor:
         """∇L (n,), made from the same pieces of the data."""
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        places = [*P.unflatten(total, self._theta).values()]
 
         def add(term: Term, part: slice) -> None:
-            share = term.rows(part).gradient()[0]
-            total.add_(P.flatten(dict(zip(term.names, share, strict=True))))
+            torch._foreach_add_(places, term.rows(part).gradient()[0])
 
         for _, term in self._terms():
             self.objective.parts.each(len(term.y), functools.partial(add, term))
@@ -169,9 +170,9 @@ class Operator:
         each = graph_bytes(probe) // len(probe.x)
         most = room // max(1, each)
         if not self._piece:  # else memory has run out, and what fits is known
-            self._piece = min(_split(first, most), len(first.x))
+            parts = -(-len(first.x) // _split(first, most))
+            self._piece = -(-len(first.x) // parts)  # of equal size
         piece_bytes = each * min(self._piece, len(first.x))
-        needed = each * self.objective.own_samples
 
         @functools.cache
         def works(way: str) -> bool:
@@ -188,15 +189,12 @@ class Operator:
             allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
             return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
 
-        def worthwhile(way: str) -> bool:
-            # Rules, not timings: the same request gives the same numbers, bit for bit.
-            if way == "linearised":
-                return piece_bytes >= WORTH_LINEARISING and KEEPING[way] * needed <= memory
-            return way != "graph" or KEEPING[way] * piece_bytes <= memory
-
         way = product
         if product == "auto":
-            way = next(way for way in PRODUCTS if worthwhile(way) and works(way))
+            # A rule, not timings: the same request gives the same numbers, bit for bit.
+            way = self._kept_way
+            if KEEPING[way] * piece_bytes > memory or not works(way):
+                way = _ANEW
         if way in KEEPING:
             for batch, term in self._terms():
                 cost = int(KEEPING[way] * each * len(term.x))
@@ -218,8 +216,8 @@ class Hessian(Operator):
     With an adversarial objective this is ∇²_θ ℓ(x + δ*; θ) with the perturbations δ* held at those
     of the model's own parameters: the adversarial Hessian of sitawarin2021 eq. 9.
 
-    Cost of a product, in gradients over the data: 1.5 to 2.1 linearised, 1.6 to 2.8 with a graph
-    kept, 2.8 to 3.8 made anew (``docs/benchmarks.md``).
+    Cost of a product, in gradients over the data: 1.5 to 2.1 with a graph kept, 2.8 to 3.0 made
+    anew (``docs/benchmarks.md``).
     """
 
     def _build(self, way: str, term: Term) -> Product:
@@ -239,6 +237,8 @@ class GaussNewton(Operator):
     Positive semi-definite for convex losses, and the Fisher matrix for cross-entropy
     (Schraudolph 2002; Martens 2020). Perturbations are held as in ``Hessian``.
     """
+
+    _kept_way = "linearised"
 
     def _build(self, way: str, term: Term) -> Product:
         output, theta = term.network, term.theta

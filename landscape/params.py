@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -75,6 +75,18 @@ def axpy(alpha: float, x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Para
     for name in x:  # torch would broadcast
         _check_shapes(name, x[name], y[name])
     return {name: torch.add(p, x[name], alpha=alpha) if name in x else p for name, p in y.items()}
+
+
+def finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite.
+
+    ``isfinite`` makes several temporaries as large as θ, which takes a tenth of a product's time;
+    a sum makes none, and is finite only if every number is. Where it isn't, numbers are looked at.
+    """
+    tensors = list(tensors)
+    if bool(torch.stack([t.sum() for t in tensors]).isfinite().all()):
+        return True
+    return all(bool(t.isfinite().all()) for t in tensors)
 
 
 def zeros_like(params: Mapping[str, Tensor]) -> Params:

@@ -14,7 +14,7 @@ LAYERS = [
     ["_version", "errors"],
     ["parallel"],
     ["random", "files"],
-    ["params", "losses", "provenance", "convolutions", "limits", "memory"],
+    ["params", "losses", "provenance", "double_backward", "limits", "memory"],
     ["results", "structured", "foreign"],
     ["batches", "functional", "checkpoints"],
     ["linalg", "attacks", "plotting"],

@@ -715,7 +715,7 @@ def test_a_measurement_goes_on_where_it_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows of a surface that were done are not done again."""
-    monkeypatch.setattr(measuring, "_SAVE", 0.0)
+    monkeypatch.setattr(measuring, "SAVE_SECONDS", 0.0)
     plan = planned(
         read(
             {

@@ -591,7 +591,9 @@ def test_a_killed_run_loses_one_epoch_at_most(finished: tuple[Path, Track], tmp_
         "    if (epoch, batch) == (3, 2): time.sleep(1000)\n"
         f"train(config(), {str(tmp_path / 'run')!r}, track=FOLDER, progress=wait)\n"
     )
-    process = subprocess.Popen([sys.executable, script])
+    process = subprocess.Popen(
+        [sys.executable, script], env={**os.environ, "LANDSCAPE_SAVE_SECONDS": "0"}
+    )
     last = tmp_path / "run" / "last.pt"
     deadline = time.monotonic() + 120
     try:

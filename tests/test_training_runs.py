@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from landscape.checkpoints import Checkpoint
 from landscape.errors import CheckpointError, OutputError, UsageError
 from landscape.models import ModelSpec
 from landscape.objective import Objective
-from landscape.training import TrainConfig, default_config, train
+from landscape.training import TrainConfig, default_config, runs, train
 
 FILES = ["best.pt", "final.pt", "history.h5", "last.pt"]
 EPOCHS = 4
@@ -116,6 +119,40 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
     assert ours.digest == theirs.digest
     for name in set(ours.history) - {"seconds"}:
         assert ours.history[name] == theirs.history[name]
+
+
+def test_states_are_saved_no_more_often_than_asked(
+    run: tuple[Path, Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its last epoch, a run goes on from the last state that was due to be saved."""
+    script = (
+        "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from test_training_runs import config, train\n"
+        "def stop(epoch, epochs, batch, *rest):\n"
+        "    if (epoch, batch) == (4, 2): os._exit(9)\n"
+        "train(config(), sys.argv[2], keep_every=2, progress=stop)\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    env = {**os.environ, "LANDSCAPE_SAVE_SECONDS": "1000"}
+    assert subprocess.run(command, env=env, timeout=300).returncode == 9
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["epoch"] == 2
+    written: list[int] = []
+    original = runs.write_state
+
+    def write(out: Path, config: TrainConfig, state: Any) -> None:
+        written.append(state.epoch)
+        original(out, config, state)
+
+    monkeypatch.setattr(runs, "write_state", write)
+    monkeypatch.setattr(runs, "SAVE_SECONDS", 1000.0)
+    rest = Interrupt(epoch=0)
+    assert train(config(), tmp_path, keep_every=2, progress=rest).digest == run[1].digest
+    assert rest.calls[0] == (3, EPOCHS, 1, 3)
+    assert written == [EPOCHS]
+    assert len(results.load(tmp_path / "history.h5").epoch) == EPOCHS
+    monkeypatch.setattr(runs, "SAVE_SECONDS", 0.0)
+    train(config(), tmp_path, overwrite=True)
+    assert written == [EPOCHS, 1, 2, 3, 4]
 
 
 def test_an_interrupt_between_the_last_epoch_and_the_evaluation(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Self
 from landscape import parallel
 from landscape.cli.output import Say
 from landscape.errors import DataError, OutputError
-from landscape.files import remove
+from landscape.files import SAVE_SECONDS, remove
 from landscape.results import Result, load, save_all
 
 
@@ -22,7 +21,7 @@ class Partial:
     As a context it also saves when an interruption or an error ends the work inside.
     """
 
-    interval = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
+    interval = SAVE_SECONDS
 
     def __init__(
         self, path: Path, *, resume: bool, say: Say, read: Callable[[Path], Any] = load

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape import parallel
+from landscape import params as P
 from landscape.errors import NumericalError
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
@@ -40,10 +41,9 @@ class Store:
         row = max(1, self._end - self._first) * operator.dtype.itemsize
         self._rows = min(max(16, self.block_bytes // row), 64)
         self._blocks: list[Tensor] = []
-        # Numbers of a vector that are worked on at a time. On a CPU, products over eleven million
-        # numbers in float32 are off by 10⁻⁵, and torch's norm by 4·10⁻⁴; sums over pieces, added
-        # in float64, by 10⁻⁷. On others sums are trees, and every piece costs a launch.
-        self._columns = 1 << 14 if operator.device.type == "cpu" else 1 << 20
+        # Numbers of a vector that are worked on at a time: what a cache holds, and elsewhere
+        # enough for a launch.
+        self._columns = 1 << 18 if operator.device.type == "cpu" else 1 << 20
 
     def append(self, q: Tensor) -> None:
         row = self.size % self._rows
@@ -61,21 +61,21 @@ class Store:
         for block in self._filled():
             total = torch.zeros(len(block), dtype=torch.float64, device=w.device)
             for columns, part in self._parts(block):
-                total += part @ w[columns]
+                total += _dots(part, w[columns])
             found.append(total)
         return self._group.sum(torch.cat(found)).cpu().numpy()
 
     def norm(self, w: Tensor) -> float:
-        """‖w‖₂, as accurate as ``dots``."""
+        """‖w‖₂, summed in float64."""
         total = torch.zeros(1, dtype=torch.float64, device=w.device)
         w = w[self._first : self._end]
         for columns in self._slices():
-            total += torch.dot(w[columns], w[columns])
+            total += torch.linalg.vector_norm(w[columns], dtype=torch.float64) ** 2
         return float(self._group.sum(total).sqrt())
 
     def subtract(self, w: Tensor, components: np.ndarray) -> Tensor:
-        """w − Q times ``components`` (m,)."""
-        found = w[self._first : self._end].clone()
+        """w − Q times ``components`` (m,), written over w."""
+        found = w[self._first : self._end]
         pieces = self.numbers(components).split(self._rows)
         for block, mine in zip(self._filled(), pieces, strict=False):
             for columns, part in self._parts(block):
@@ -122,6 +122,24 @@ class Store:
         return rows.to(self.operator.device)
 
 
+# Products of numbers that are added up in the operator's precision, before float64.
+_PIECE = 1 << 14
+
+
+def _dots(rows: Tensor, w: Tensor) -> Tensor:
+    """Rows (m, n) times w (n,), in float64.
+
+    Over eleven million numbers in float32 torch's product is off by 10⁻⁵; sums over pieces, added
+    in float64, by 10⁻⁸.
+    """
+    if len(rows) == 1:  # torch would add up one by one
+        return _dots(rows.repeat(2, 1), w)[:1]
+    whole = len(w) // _PIECE * _PIECE
+    pieces = rows[:, :whole].unflatten(1, (-1, _PIECE)).transpose(0, 1)
+    found = torch.bmm(pieces, w[:whole].view(-1, _PIECE, 1)).sum(0, dtype=torch.float64)[:, 0]
+    return found + rows[:, whole:] @ w[whole:]
+
+
 class Chains:
     """Orthonormal chains of Lanczos vectors and the projection of A onto all of them.
 
@@ -158,8 +176,8 @@ class Chains:
             v, _ = self._orthogonalise(v)
             if self.store.norm(v) > 1e-3 / n**0.5:  # otherwise rounding is all that is left
                 break
-        v, _ = self._orthogonalise(v / v.norm())
-        self._fresh = v / self.store.norm(v)
+        v, _ = self._orthogonalise(v.div_(v.norm()))
+        self._fresh = v.div_(self.store.norm(v))
         self.chain = ([], []) if guess is None else None
 
     def focus(self, coordinates: np.ndarray) -> bool:
@@ -185,7 +203,7 @@ class Chains:
             # It is orthogonal up to rounding errors of the product that it is left of, which may
             # be much longer: once more, up to its own.
             end, _ = self._orthogonalise(end)
-            q = end / self.store.norm(end)
+            q = end.div_(self.store.norm(end))
         self.store.append(q)
         w, h = self._orthogonalise(self.apply(q))
         m = self.size
@@ -193,7 +211,9 @@ class Chains:
         grown[: m - 1, : m - 1] = self._projected
         grown[:, m - 1] = grown[m - 1, :] = h
         self._projected = grown
-        self._ends = [(np.append(c, 0.0), f - q * torch.dot(q, f)) for c, f in self._ends]
+        self._ends = [
+            (np.append(c, 0.0), f.sub_(q, alpha=float(torch.dot(q, f)))) for c, f in self._ends
+        ]
         self._ends.append((np.eye(m)[-1], w))
         self._slot = len(self._ends) - 1
         beta = self.store.norm(w)
@@ -207,7 +227,7 @@ class Chains:
     def apply(self, q: Tensor) -> Tensor:
         w = self.operator @ q
         self.products += 1
-        if not bool(w.isfinite().all()):
+        if not P.finite([w]):
             raise NumericalError(
                 f"the product of the matrix with a vector is not finite (product {self.products})."
             )
@@ -288,6 +308,6 @@ class Chains:
         return 10 * torch.finfo(self.operator.dtype).eps * self._scale
 
     def _orthogonalise(self, w: Tensor) -> tuple[Tensor, np.ndarray]:
-        """w minus its components along the basis, and those components."""
+        """w minus its components along the basis, in place, and those components."""
         components = self.store.dots(w)
         return self.store.subtract(w, components), components

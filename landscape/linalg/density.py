@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import params as P
 from landscape.errors import NumericalError, UsageError, unknown
 from landscape.linalg.basis import Store
 from landscape.linalg.operator import SymmetricOperator
@@ -137,7 +138,7 @@ def _lanczos(
     for j in range(steps):
         basis.append(q)
         w = operator @ q
-        if not bool(w.isfinite().all()):
+        if not P.finite([w]):
             raise NumericalError(
                 f"the product of the matrix with a vector is not finite (step {j + 1})."
             )
@@ -151,7 +152,7 @@ def _lanczos(
         if length <= 10 * eps * scale or j + 1 == steps:
             break
         beta.append(length)
-        q = w / length
+        q = w.div_(length)
     return np.array(alpha), np.array(beta)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landscape import parallel
+from landscape import params as P
 from landscape.errors import NumericalError, UsageError
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
@@ -329,7 +330,7 @@ class _Blocks:
 
 
 def _check(products: Tensor) -> Tensor:
-    if not bool(products.isfinite().all()):
+    if not P.finite([products]):
         raise NumericalError("the product of the matrix with a vector is not finite.")
     return products
 

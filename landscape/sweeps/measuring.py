@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,15 +17,13 @@ from landscape.attacks import Ball
 from landscape.checkpoints import Checkpoint
 from landscape.diagnostics import DIAGNOSTICS
 from landscape.errors import CheckpointError, DataError, UsageError
+from landscape.files import SAVE_SECONDS
 from landscape.models import ModelSpec, imports
 from landscape.objective import Objective
 from landscape.results import Result, load
 from landscape.running.trained import Trained
 from landscape.running.work import Given
 from landscape.sweeps.measurement import arguments, named
-
-# Seconds between two savings of an unfinished result.
-_SAVE = float(os.environ.get("LANDSCAPE_SAVE_SECONDS", "2"))
 
 
 def of_run(run: Trained, *, partial: Path, **settings: Any) -> Result:
@@ -121,7 +118,7 @@ def _saving(path: Path) -> Callable[[Result], None]:
 
     def save(result: Result) -> None:
         nonlocal last
-        if time.monotonic() - last >= _SAVE:
+        if time.monotonic() - last >= SAVE_SECONDS:
             result.save(path, overwrite=True)
             last = time.monotonic()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ from torch import Tensor, nn
 from landscape.checkpoints import Checkpoint
 from landscape.data import augmentation
 from landscape.data import load as load_data
-from landscape.errors import UsageError
-from landscape.files import check_writable, reserved
+from landscape.errors import OutputError, UsageError
+from landscape.files import SAVE_SECONDS, check_writable, reserved
 from landscape.provenance import Record
 from landscape.random import Streams
-from landscape.tracking import Tracker, Tracking
+from landscape.tracking import Track, Tracker, Tracking
 from landscape.training import snapshots
 from landscape.training.config import TrainConfig
 from landscape.training.folder import check_track, clear, epoch_file, existing, write_state
@@ -43,7 +45,9 @@ def train(
 
     A run of the same configuration in ``out_dir`` is continued, or returned if finished; one of
     another configuration is refused. With ``overwrite`` it is deleted and started over. Files
-    are written whole or not at all after every epoch, so an interrupt costs at most one epoch.
+    are written whole or not at all, after an epoch and at most every ``SAVE_SECONDS``, and on the
+    way out if an exception ends the training: that costs the epoch at work, and a kill -9 also
+    those of the last two seconds.
 
     Args:
         resume: whether to continue; without it an existing run is an ``OutputError``.
@@ -123,40 +127,68 @@ def _train(
     tracker = None if track is None else Tracker(model, track)
     earlier = sum(state.columns["seconds"]) if state else 0.0
 
-    def save(new: State) -> None:
-        if new.best_epoch == new.epoch:
+    best_there = state.best_epoch if state else 0
+    last_save = time.monotonic()
+    waiting: tuple[State, Track | None] | None = None
+
+    def write(new: State, recorded: Track | None) -> None:
+        nonlocal best_there, last_save, waiting
+        waiting = None
+        if new.best_epoch != best_there:
             names = ("val_accuracy", "val_robust_accuracy")
-            metrics = {n: v for n in names if not math.isnan(v := new.columns[n][-1])}
+            there = {n: new.columns[n][new.best_epoch - 1] for n in names}
+            metrics = {n: v for n, v in there.items() if not math.isnan(v)}
             best = _checkpoint(config, new, new.best_weights, new.best_epoch, metrics)
             best.save(out / "best.pt", overwrite=True)
-        last = new.epoch == config.plan.epochs or config.plan.stops(new.epoch, new.best_epoch)
-        if keep_every and (new.epoch % keep_every == 0 or last):
+            best_there = new.best_epoch
+        if keeps(new):
             kept = _checkpoint(config, new, new.checkpoint, new.epoch, {})
             kept.save(epoch_file(out, new.epoch), overwrite=True)
         history = History.of(new.columns, new.best_epoch, record.finish(earlier=earlier))
         history.save(out / "history.h5", overwrite=True)
-        if tracker is not None:
-            tracker.save(out / "track.h5", overwrite=True)
+        if recorded is not None:
+            recorded.save(out / "track.h5", overwrite=True)
         # Last, as this is what makes the epoch count.
         write_state(out, config, new)
+        last_save = time.monotonic()
+
+    def ends(new: State) -> bool:
+        return new.epoch == config.plan.epochs or config.plan.stops(new.epoch, new.best_epoch)
+
+    def keeps(new: State) -> bool:
+        return bool(keep_every) and (new.epoch % keep_every == 0 or ends(new))
+
+    def save(new: State) -> None:
+        nonlocal waiting
+        found = new, None if tracker is None else tracker.result()
+        if ends(new) or keeps(new) or time.monotonic() - last_save >= SAVE_SECONDS:
+            write(*found)
+        else:
+            waiting = found
 
     if state is None:  # with overwrite: only now, when the data and the network are there
         clear(out)
         if keep_every:
             weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
             _checkpoint(config, State(), weights, 0, {}).save(epoch_file(out, 0), overwrite=True)
-    state = fit(
-        model,
-        parts["train"],
-        config.plan,
-        validation=parts["val"],
-        extra=extra,
-        augment=augmentation(config.augmentation),
-        progress=progress,
-        state=state,
-        save=save,
-        tracker=tracker,
-    )
+    try:
+        state = fit(
+            model,
+            parts["train"],
+            config.plan,
+            validation=parts["val"],
+            extra=extra,
+            augment=augmentation(config.augmentation),
+            progress=progress,
+            state=state,
+            save=save,
+            tracker=tracker,
+        )
+    except BaseException:
+        if waiting is not None:
+            with contextlib.suppress(OutputError):  # what ended the work is what is said
+                write(*waiting)
+        raise
     return _finish(out, config, state, model, parts)
 
 

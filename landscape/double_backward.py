@@ -1,0 +1,236 @@
+"""Layers whose double backward torch makes dearer than it needs to be.
+
+- A convolution: torch derives the gradient with respect to data, which nothing needs (for the
+  first layer of a small network a fifth of a Hessian-vector product), and the second derivative
+  with respect to weights by convolutions with kernels as large as the image.
+- BatchNorm with stored statistics is an affine function of its input, but torch differentiates it
+  twice as if the statistics were the batch's: a quarter of a product of a ResNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+# How a kernel is laid over its input: stride, padding, dilation, groups.
+Layout = tuple[list[int], list[int], list[int], int]
+
+
+class Lean(TorchFunctionMode):
+    """Within it, such layers have a double backward without the detours.
+
+    Values and gradients are torch's own, bit for bit; products are up to rounding.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _DIMENSIONS:
+            call = _convolution(_DIMENSIONS[function], *args, **kwargs)
+            if call is not None:
+                return _Convolution.apply(*call)
+        elif function is F.batch_norm:
+            normalised = _normalisation(*args, **kwargs)
+            if normalised is not None:
+                return _Normalisation.apply(*normalised)
+        return function(*args, **kwargs)
+
+
+_DIMENSIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+
+
+def _convolution(
+    dimensions: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Tensor, Tensor, Tensor | None, Layout] | None:
+    """The call in full, or nothing if it is torch's business."""
+    batched = input.ndim == dimensions + 2
+    if not weight.requires_grad or not batched or isinstance(padding, str):
+        return None
+
+    def each(size: Any) -> list[int]:
+        sizes = [size] if isinstance(size, int) else list(size)
+        return sizes * dimensions if len(sizes) == 1 else sizes
+
+    return input, weight, bias, (each(stride), each(padding), each(dilation), groups)
+
+
+def _normalisation(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Any, ...] | None:
+    """The call in full, or nothing if it normalises by the batch or nothing has a gradient."""
+    if training or running_mean is None or running_var is None:
+        return None
+    if not any(t is not None and t.requires_grad for t in (input, weight, bias)):
+        return None
+    return input, weight, bias, running_mean, running_var, eps
+
+
+def _convolve(x: Tensor, w: Tensor, b: Tensor | None, layout: Layout) -> Tensor:
+    *over, groups = layout
+    found: Tensor = torch.ops.aten.convolution(x, w, b, *over, False, [0] * len(over[0]), groups)
+    return found
+
+
+def _slopes(
+    g: Tensor, x: Tensor, w: Tensor, sizes: list[int] | None, layout: Layout, wanted: list[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients with respect to input, weight and bias, as wanted."""
+    *over, groups = layout
+    found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        g, x, w, sizes, *over, False, [0] * len(over[0]), groups, wanted
+    )
+    return found
+
+
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    found = [t for t in terms if t is not None]
+    return sum(found[1:], found[0]) if found else None
+
+
+class _Convolution(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layout: Layout) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.layout, ctx.sizes = layout, None if b is None else list(b.shape)
+        return _convolve(x, w, b, layout)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        return *_ConvolutionSlopes.apply(g, x, w, ctx.sizes, ctx.layout, wanted), None
+
+
+class _ConvolutionSlopes(Function):
+    """Gradients of a convolution: bilinear in (g, w) for the input, in (g, x) for the weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        w: Tensor,
+        sizes: list[int] | None,
+        layout: Layout,
+        wanted: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(g, x, w)
+        ctx.layout = layout
+        ctx.set_materialize_grads(False)
+        return _slopes(g, x, w, sizes, layout, wanted)
+
+    @staticmethod
+    def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> Any:
+        g, x, w = ctx.saved_tensors
+        of_g, of_x, of_w = ctx.needs_input_grad[:3]
+        to_g = to_x = to_w = None
+        if of_g and vw is not None:
+            to_g = _convolve(x, vw, vb, ctx.layout)
+        elif of_g and vb is not None:
+            to_g = vb.reshape(-1, *[1] * (g.ndim - 2)).expand_as(g)
+        if vx is not None:
+            to_g = _sum(to_g, _convolve(vx, w, None, ctx.layout)) if of_g else None
+            if of_w:
+                to_w = _slopes(g, vx, w, None, ctx.layout, [False, True, False])[1]
+        if of_x and vw is not None:
+            to_x = _slopes(g, x, vw, None, ctx.layout, [True, False, False])[0]
+        return to_g, to_x, to_w, None, None, None
+
+
+# Of the three gradients of a BatchNorm, that of its weight.
+_SCALE = [False, True, False]
+
+
+class _Normalisation(Function):
+    """y = (x − μ) r w + b with r = 1/√(σ² + eps); μ and σ² are constants."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor | None,
+        b: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, w, mean, var)
+        ctx.eps = eps
+        found: Tensor = torch.ops.aten.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w, mean, var = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        return *_NormalisationSlopes.apply(g, x, w, mean, var, ctx.eps, wanted), None, None, None
+
+
+class _NormalisationSlopes(Function):
+    """∂x = g r w, ∂w = Σ g (x − μ) r and ∂b = Σ g."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        eps: float,
+        wanted: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(g, x, w, mean, var)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        found: tuple[Tensor | None, ...] = torch.ops.aten.native_batch_norm_backward(
+            g, x, w, mean, var, None, None, False, eps, wanted
+        )
+        return tuple(t if needed else None for t, needed in zip(found, wanted, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> Any:
+        g, x, w, mean, var = ctx.saved_tensors
+        of_g, of_x, of_w = ctx.needs_input_grad[:3]
+        to_g = to_x = to_w = None
+        r = (var + ctx.eps).rsqrt()
+
+        def channels(t: Tensor) -> Tensor:
+            return t.to(g.dtype).view(-1, *[1] * (g.ndim - 2))
+
+        if of_g:
+            if vb is not None or vw is not None:
+                shift = (0 if vb is None else vb) - (0 if vw is None else mean * r * vw)
+                to_g = channels(shift).expand_as(g)
+            for v, scale in ((x, None if vw is None else r * vw), (vx, r if w is None else r * w)):
+                if v is not None and scale is not None:
+                    scale = channels(scale)
+                    to_g = v * scale if to_g is None else torch.addcmul(to_g, v, scale)
+        if of_x and vw is not None:
+            to_x = g * channels(r * vw)
+        if of_w and vx is not None:  # Σ g vx r
+            to_w = torch.ops.aten.native_batch_norm_backward(
+                g, vx, w, torch.zeros_like(mean), var, None, None, False, ctx.eps, _SCALE
+            )[1]
+        return to_g, to_x, to_w, None, None, None, None
