@@ -221,7 +221,9 @@ class _NormalisationSlopes(Function):
 
         if of_g:
             if vb is not None or vw is not None:
-                shift = (0 if vb is None else vb) - (0 if vw is None else mean * r * vw)
+                shift = torch.zeros_like(r) if vb is None else vb
+                if vw is not None:
+                    shift = shift - mean * r * vw
                 to_g = channels(shift).expand_as(g)
             for v, scale in ((x, None if vw is None else r * vw), (vx, r if w is None else r * w)):
                 if v is not None and scale is not None:

@@ -155,6 +155,23 @@ class Objective:
         return end - start
 
     @property
+    def own_start(self) -> int:
+        """The place of the first of them in the data."""
+        return self._group.share(self.batches.samples)[0]
+
+    def before(self) -> Iterator[Any]:
+        """The clean inputs of the samples before its own, whose random numbers are to be passed."""
+        for x, _, mine in self._divided():
+            if mine.start:
+                yield x[: mine.start]
+
+    def join(self, rows: Tensor) -> Tensor:
+        """(N, ...) from every process's rows, one for each of its samples."""
+        if self._group.size == 1:
+            return rows
+        return self._group.join(rows.to(self.device), self.batches.samples)
+
+    @property
     def own_batch(self) -> int:
         """The number of the first batch that it works on."""
         return next(i for i, (_, _, mine) in enumerate(self._divided()) if mine.start < mine.stop)

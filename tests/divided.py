@@ -16,6 +16,7 @@ import landscape as ls
 from landscape import parallel
 from landscape import params as P
 from landscape.attacks import Attack, Ball
+from landscape.attacks.autoattack import AutoAttack
 from landscape.connectivity import Curve, profile
 from landscape.errors import UsageError
 from landscape.linalg import TRACES
@@ -100,9 +101,24 @@ def _curvature(case: Case) -> Iterator[tuple[str, Any]]:
     yield "smoothness", found.ratio
     yield "sharpness", found.sharpness
     yield "move", found.input_move
+    for method in ("auto", "dense", "lanczos"):
+        found = ls.inputs(objective, 3, method=method)
+        for key in ("ig_l1", "eigenvalues", "converged"):
+            yield f"inputs {method}, {key}", getattr(found, key)
+        yield f"inputs {method}, products", found.products
+    found = ls.local_linearity(objective, draws=2, steps=3, restarts=2)
+    for key in ("alignment", "gap", "lipschitz"):
+        yield f"linearity {key}", getattr(found, key)
+    found = ls.sample_curvature(objective, sub_batches=(1, 3, 4))
+    for key in ("lambda_max", "residuals", "converged", "products", "lower", "upper", "loss"):
+        yield f"samples {key}", getattr(found, key)
     evaluation = ls.evaluate(objective, {"pgd": PGD, "restarts": ATTACKS["restarts"]})
     yield "accuracy", evaluation.accuracy
     yield "sample loss", evaluation.sample_loss
+    if case is CASES[CONV]:
+        found = ls.evaluate(objective, {"aa": AutoAttack(BALL, batch_size=2)})
+        yield "autoattack", found.correct
+        yield "autoattack, members", found.stage_correct
 
 
 def _grids(case: Case) -> Iterator[tuple[str, Any]]:

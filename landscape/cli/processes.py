@@ -18,6 +18,8 @@ DIVIDED = (
     "connect",
     "cosine",
     "smoothness",
+    "inputs",
+    "samples",
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import parallel
 from landscape.attacks import Attack
 from landscape.attacks.autoattack import AutoAttack
 from landscape.errors import NumericalError, UsageError
@@ -287,19 +288,30 @@ def _autoattack(
                 spent(base + min(end, calls * each))
 
             robust = robust.copy()
-            if len(left):
+
+            def withstood(
+                rows: np.ndarray, member: str = member, called: Callable[[int], None] = called
+            ) -> Tensor:
                 search = partial(
                     attack.run,
                     member=member,
-                    x=x[left],
-                    y=y[left],
+                    x=x[rows],
+                    y=y[rows],
                     classes=objective.outputs,
                     seed=objective.seed,
                     device=objective.device,
                     dtype=objective.dtype,
                     called=called,
                 )
-                robust[left] = objective.call(search)[1].numpy()
+                return objective.call(search)[1]
+
+            def collect(rows: np.ndarray, found: Tensor, robust: np.ndarray = robust) -> None:
+                robust[rows] = found.numpy()
+
+            # The package begins every batch from the same seed: batches can be divided.
+            size = attack.batch_size if parallel.group().size > 1 else max(1, len(left))
+            pieces = [left[i : i + size] for i in range(0, len(left), size)]
+            parallel.group().spread(pieces, withstood, collect)
             rows.stages[key] = robust
             keep()
         robust = rows.stages[key]

@@ -8,8 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from landscape.diagnostics.input_hessians import METHODS, Found, choose, measure, parts, peek
+from landscape import parallel
+from landscape.diagnostics.input_hessians import (
+    METHODS,
+    Found,
+    choose,
+    measure,
+    parts,
+    peek,
+    skip,
+)
 from landscape.errors import UsageError, unknown
 from landscape.objective import Objective
 from landscape.provenance import Record
@@ -135,27 +145,39 @@ def inputs(
         "inputs", objective.describe(), seed, **settings, li2023_compatible=li2023_compatible
     )
     streams = Streams(seed, "inputs")
+    group, shared = parallel.group(), objective.shared()
     terms, leading = peek(objective.terms(), n_check)
     size = leading[0].x[0].numel()
     if not leading[0].x.is_floating_point():
         raise UsageError("inputs are whole numbers (tokens?): the loss has no gradient in them.")
     if top > size:
         raise UsageError(f"asked for {top} eigenvalues, but an input has {size} entries.")
-    chosen, checked, disagreement = choose(method, size, leading, n_check, streams)
+    chosen, checked, disagreement = group.agree(choose(method, size, leading, n_check, streams))
+    if group.size > 1:
+        terms = shared.terms()
+    if chosen == "lanczos":
+        for x in shared.before():
+            skip(x, streams)
 
     pieces: list[Found] = []
     done = 0
-    for index, term in enumerate(terms):
+    for index, term in enumerate(terms, shared.own_batch):
         for part in parts(term, chosen, top):
-            pieces.append(measure(part, chosen, top, streams, done, index))
+            first = shared.own_start + done
+            pieces.append(measure(part, chosen, top, streams, first, index))
             done += len(part.x)
         if progress is not None:
-            progress(done, samples)
+            progress(done, shared.own_samples)
+
+    def joined(rows: list[Tensor]) -> np.ndarray:
+        return shared.join(torch.cat(rows)).cpu().numpy()
+
     gradients = [g.double().flatten(1) for g, *_ in pieces]
-    columns = [torch.cat(c).cpu().numpy() for c in list(zip(*pieces, strict=True))[1:4]]
+    columns = [joined(list(c)) for c in list(zip(*pieces, strict=True))[1:4]]
     eigenvalues, residuals, converged = columns
-    ig_l1 = torch.cat([g.abs().sum(1) for g in gradients]).cpu().numpy()
-    ig_l2 = torch.cat([g.norm(dim=1) for g in gradients]).cpu().numpy()
+    ig_l1 = joined([g.abs().sum(1) for g in gradients])
+    ig_l2 = joined([g.norm(dim=1) for g in gradients])
+    products = torch.tensor([max(p[4] for p in pieces)], device=objective.device)
     hs = np.abs(eigenvalues).sum(1)
     return Inputs(
         provenance=record.finish(),
@@ -172,7 +194,7 @@ def inputs(
         method=chosen,
         checked=checked,
         disagreement=disagreement,
-        products=max(p[4] for p in pieces),
+        products=int(group.join(products, group.size).max()),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp
 
+from landscape import parallel
 from landscape import params as P
 from landscape.errors import NumericalError, UsageError
 from landscape.functional import Term, untouched
@@ -27,6 +28,8 @@ MAX_PRODUCTS = 200
 class Samples:
     """The samples of an Objective one by one, computed together where the network allows it.
 
+    The processes of a group work on a part of them each, of whole spans of any size.
+
     Attributes:
         way: ``vmap`` (samples of a chunk at once) or ``loop``. chunk: samples worked on together;
             it depends on the size of θ alone, so that the data's batches change nothing.
@@ -39,15 +42,44 @@ class Samples:
         self.size = P.size(objective.params)
         each = self.size * objective.params[next(iter(objective.params))].element_size()
         self.chunk = max(1, min(CHUNK, MEMORY // (each * _USUAL_PRODUCTS)))
-        first = next(self.objective.terms())
+        self._group = parallel.group()
+        self._whole = None if self._group.size == 1 else self._gathered()
+        first = next(self.objective.terms()) if self._whole is None else self._whole
         sample_losses(first, first.theta)  # refuses a loss without values per sample
-        self.way = "vmap" if self.chunk > 1 and self._works(_part(first, slice(0, 1))) else "loop"
+        together = self.chunk > 1 and self._works(_part(first, slice(0, 1)))
+        self.way = self._group.agree("vmap" if together else "loop")
         if self.way == "loop":
             self.chunk = 1
 
     def spans(self, size: int) -> Iterator[Term]:
-        """The data as terms of ``size`` successive samples, each the mean loss of its own."""
-        return spans(self.objective.terms(), size)
+        """Own samples as terms of ``size`` successive ones, each the mean loss of its own."""
+        if self._whole is None:
+            return spans(self.objective.terms(), size)
+        start, end = self.own(size)
+        own = [_part(self._whole, slice(start, end))] if start < end else []
+        return spans(iter(own), size)
+
+    def own(self, size: int) -> tuple[int, int]:
+        """First and one past the last of the samples that this process has in spans of a size."""
+        n = self.objective.batches.samples
+        start, end = self._group.share(-(-n // size))
+        return min(n, start * size), min(n, end * size)
+
+    def all(self, column: np.ndarray, size: int) -> np.ndarray:
+        """(N,) from what every process has of its own samples in spans of a size."""
+        if self._group.size == 1:
+            return column
+        whole = np.zeros(self.objective.batches.samples, dtype=np.float64)
+        whole[slice(*self.own(size))] = column
+        found = torch.as_tensor(whole, device=self.objective.device)
+        return self._group.sum(found).cpu().numpy().astype(column.dtype)
+
+    def _gathered(self) -> Term:
+        """All inputs, attacked by the process that has them, in one term."""
+        shared = self.objective.shared()
+        terms = list(shared.terms())
+        x, y = (shared.join(torch.cat([getattr(t, name) for t in terms])) for name in "xy")
+        return dataclasses.replace(terms[0], x=x, y=y)
 
     def gradients(self, span: Term) -> Tensor:
         """∇ℓ_i of every sample, (B, n)."""
@@ -177,13 +209,19 @@ def top_eigenvalues(
     start = streams.normal("start", (samples.size,)).to(device, dtype)
     start /= start.norm()
     limit = min(samples.size, MAX_PRODUCTS if limit is None else limit)
-    parts, first = [], 0
+    first = samples.own(samples.chunk)[0]
+    parts = [_nothing()]
     for span in samples.spans(samples.chunk):
         parts.append(_lanczos(samples.products(span), len(span.x), start, tol, limit, first))
         first += len(span.x)
         report(len(span.x))
-    values, residuals, converged, products = map(np.concatenate, zip(*parts, strict=True))
-    return Tops(values, residuals, converged, products)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Tops(*(samples.all(column, samples.chunk) for column in columns))
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What is found of no samples."""
+    return np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
 
 
 def _lanczos(

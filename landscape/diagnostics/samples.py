@@ -307,7 +307,10 @@ def _measure(samples: Samples, size: int, alpha: float, report: Callable[[int], 
             norm = norm.expand(len(own))
         columns.append((*losses, slope, own, norm))
         report(len(span.x))
-    return Probes(*(torch.cat(c).double().cpu().numpy() for c in zip(*columns, strict=True)))
+    at = samples.chunk if size == 1 else size
+    none = (torch.zeros(0, device=samples.objective.device),) * 6
+    joined = (torch.cat(c).double().cpu().numpy() for c in zip(none, *columns, strict=True))
+    return Probes(*(samples.all(column, at) for column in joined))
 
 
 def spearman(score: np.ndarray, truth: np.ndarray) -> Estimate:
