@@ -72,6 +72,10 @@ def _epochs(folder: Path) -> int:
     return _of(folder / "run/last.pt", lambda path: int(read_payload(path)["state"]["epoch"]))
 
 
+def _attacks(folder: Path) -> int:
+    return _of(folder / "e.partial.h5", lambda path: len(load(path).attack))
+
+
 def _spectra(folder: Path) -> int:
     return _of(folder / "p.partial.h5", lambda path: len(load_all(path)))
 
@@ -160,6 +164,16 @@ COMMANDS = {
             {"spectra": Unit("landscape.diagnostics.eigenvalues:eigenpairs", _spectra, 1)},
             (0, 3),
             other="digits-fgsm-seed0",
+        ),
+        Command(
+            "evaluate",
+            (
+                *("evaluate", _PAIR[0], "--attack", "clean,fgsm,pgd-3,pgd-5", *_FEW),
+                *("--out", "e.h5"),
+            ),
+            ("digits-pgd-seed0",),
+            {"attacks": Unit("landscape.diagnostics.evaluation:_outcome", _attacks, 1)},
+            short=("nothing",),
         ),
         Command(
             "surface",
