@@ -12,7 +12,7 @@ demo: .venv/.installed
 test: .venv/.tested-with lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not slow and not fuzz"
 
-# What takes minutes: AutoAttack on every bundled checkpoint.
+# What takes minutes: AutoAttack on every bundled checkpoint, stated against measured memory.
 test-slow: .venv/.tested-with
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 

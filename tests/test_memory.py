@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -165,3 +167,51 @@ def test_a_mark_goes_back_in_all_streams() -> None:
         for _ in range(2)
     ]  # fmt: skip
     assert_close(draws[0], draws[1])
+
+
+# Run in a process of its own: the largest memory of a process can't be set back.
+_PEAK = """
+import resource, sys
+from pathlib import Path
+
+import torch
+
+import landscape as ls
+from landscape import data
+from landscape.models import ModelSpec
+from landscape.operators import memory_needed
+
+torch.set_num_threads(1)
+samples = data.load("digits32", "train", n_examples=64)
+x, y = samples.tensors()
+model = ModelSpec("resnet18-8", samples.in_shape, samples.num_classes).build(seed=0).eval()
+few = ls.Hessian(ls.Objective(model, [(x[:1], y[:1])]))
+few @ torch.ones(few.size)  # what torch itself needs
+resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+objective = ls.Objective(model, [(x, y)])
+memory = 400 << 20
+if sys.argv[1] == "spectrum":
+    stated = memory_needed(objective, vectors=40, memory=memory)
+    ls.spectrum(objective, 2, memory=memory, max_products=20)
+elif sys.argv[1] == "trace":
+    stated = memory_needed(objective, beside=48, memory=memory)
+    ls.trace(objective, 16, memory=memory)
+else:
+    stated = memory_needed(objective, beside=5)
+    attack = ls.attack("pgd-2", eps=0.1)
+    attacked = ls.Objective(model, [(x, y)], attack=attack, refresh="each")
+    ls.surface(attacked, x=ls.Axis(-1, 1, 3))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print((peak - resident) / stated)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process from /proc")
+@pytest.mark.parametrize("what", ["spectrum", "trace", "surface"])
+def test_what_is_stated_is_what_is_taken(what: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PEAK, what],
+        capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    assert 0.5 < float(run.stdout) < 1.2, run.stdout

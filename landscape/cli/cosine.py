@@ -98,7 +98,7 @@ def cosine(checkpoint: str, **given: Any) -> int:
     files = Outputs(checkpoint, f"cosine-{name}", given)
     target = Target(say, checkpoint, **given)
     objective = target.objective(target.attack(name), refresh="each")
-    target.introduce(objective, vectors=3 + given["draws"])
+    target.introduce(objective, beside=3 + given["draws"])
     directions = given["directions"]
     if given["dry_run"]:
         count = 2 * len(directions) * given["draws"] * given["points"]

@@ -76,8 +76,7 @@ def density(checkpoints: tuple[str, ...], **given: Any) -> int:
         objective = target.objective(attack)
         # Beside what products keep.
         vectors = max(given["lanczos_steps"], 4 * given["outliers"] + 20)
-        size = sum(p.numel() for p in objective.params.values()) * objective.dtype.itemsize
-        target.introduce(objective, vectors=vectors, memory=given["memory"] + vectors * size)
+        target.introduce(objective, beside=vectors, memory=given["memory"])
         if given["dry_run"]:
             operator = Hessian(objective, memory=given["memory"])
             probe = torch.ones(operator.size, dtype=operator.dtype, device=operator.device)

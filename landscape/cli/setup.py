@@ -154,9 +154,10 @@ class Target:
                 "data by --data."
             )
 
-    def introduce(self, objective: Objective, *, vectors: int = 0, memory: int = 0) -> None:
+    def introduce(self, objective: Objective, **needs: int) -> None:
         """Say what is measured, clean accuracy first, and warn near chance; of what is no
-        classifier the loss alone. With ``vectors``, also what memory it takes (``memory_needed``).
+        classifier the loss alone. With ``needs``, those of ``memory_needed``, also what memory it
+        takes.
         """
         method = self.checkpoint.method.get("name", "unknown training")
         plain = objective.with_attack(None)
@@ -166,7 +167,7 @@ class Target:
                 f"{self.path.name}: {self.spec.name}, {method}, {self.data_name}/{self.split}, "
                 f"{value.samples} examples; {plain.loss_name} {value.loss:.4g}"
             )
-            self._say_memory(objective, vectors, memory)
+            self._say_memory(objective, needs)
             return
         clean = evaluate(plain)
         self.say.remark(
@@ -181,10 +182,10 @@ class Target:
                 f"clean accuracy is near chance ({100 / clean.classes:.0f} %): weights, "
                 "normalisation or data probably don't match."
             )
-        self._say_memory(objective, vectors, memory)
+        self._say_memory(objective, needs)
 
-    def _say_memory(self, objective: Objective, vectors: int, memory: int) -> None:
-        needed = memory_needed(objective, vectors=vectors, memory=memory) if vectors else 0
+    def _say_memory(self, objective: Objective, needs: dict[str, int]) -> None:
+        needed = memory_needed(objective, **needs) if needs else 0
         if needed >= _WORTH_SAYING:
             self.say.memory(needed, objective.device)
 

@@ -68,7 +68,7 @@ def smoothness(checkpoint: str, **given: Any) -> int:
     files = Outputs(checkpoint, what, given)
     target = Target(say, checkpoint, **given)
     objective = target.objective(target.attack(given["attack"]), refresh="each")
-    target.introduce(objective, vectors=12 + given["draws"])
+    target.introduce(objective, beside=12 + given["draws"])
     directions = given["directions"]
     if given["dry_run"]:
         count = given["draws"] * (len(directions) * given["points"] + 10)

@@ -120,7 +120,7 @@ def surface(checkpoint: str, **given: Any) -> int:
     target = Target(say, path, **given)
     attack = target.attack(given["attack"])
     objective = target.objective(attack, refresh=given["perturbation"])
-    target.introduce(objective, vectors=1 if given["in_place"] else 3 + (given["draws"] or 2))
+    target.introduce(objective, beside=1 if given["in_place"] else 3 + (given["draws"] or 2))
     directions, x, y = _plane(objective, others, given)
     if given["dry_run"]:
         points = x.points * (y.points if y else given["draws"] or 1)

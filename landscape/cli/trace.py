@@ -58,7 +58,7 @@ def trace(checkpoints: tuple[str, ...], **given: Any) -> int:
         objective = target.objective(attack)
         # Sixteen columns at a time; the sharper methods keep all of theirs.
         vectors = 48 if given["method"] == "hutchinson" else 48 + 2 * given["samples"]
-        target.introduce(objective, vectors=vectors, memory=given["memory"])
+        target.introduce(objective, beside=vectors, memory=given["memory"])
         if given["dry_run"]:
             operator = Hessian(objective, memory=given["memory"])
             probe = torch.ones(operator.size, dtype=operator.dtype, device=operator.device)
