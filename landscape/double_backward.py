@@ -25,7 +25,7 @@ Layout = tuple[list[int], list[int], list[int], int]
 class Lean(TorchFunctionMode):
     """Within it, such layers have a double backward without the detours.
 
-    Values and gradients are torch's own, bit for bit; products are up to rounding.
+    Values, gradients and products are torch's own up to rounding.
     """
 
     def __torch_function__(
