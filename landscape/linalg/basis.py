@@ -140,6 +140,16 @@ def _dots(rows: Tensor, w: Tensor) -> Tensor:
     return found + rows[:, whole:] @ w[whole:]
 
 
+def own(w: Tensor, q: Tensor) -> Tensor:
+    """A product with q in memory of its own, to be worked on in place.
+
+    What an operator returns may be q itself, or one number seen many times.
+    """
+    if w.is_contiguous() and w.untyped_storage().data_ptr() != q.untyped_storage().data_ptr():
+        return w
+    return w.clone(memory_format=torch.contiguous_format)
+
+
 class Chains:
     """Orthonormal chains of Lanczos vectors and the projection of A onto all of them.
 
@@ -225,7 +235,7 @@ class Chains:
         return exhausted
 
     def apply(self, q: Tensor) -> Tensor:
-        w = self.operator @ q
+        w = own(self.operator @ q, q)
         self.products += 1
         if not P.finite([w]):
             raise NumericalError(

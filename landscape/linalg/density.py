@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape import params as P
 from landscape.errors import NumericalError, UsageError, unknown
-from landscape.linalg.basis import Store
+from landscape.linalg.basis import Store, own
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
 from landscape.results import Estimate
@@ -137,7 +137,7 @@ def _lanczos(
     q = start / basis.norm(start)
     for j in range(steps):
         basis.append(q)
-        w = operator @ q
+        w = own(operator @ q, q)
         if not P.finite([w]):
             raise NumericalError(
                 f"the product of the matrix with a vector is not finite (step {j + 1})."
