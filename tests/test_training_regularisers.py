@@ -530,7 +530,7 @@ def test_every_regulariser_leaves_the_network_able_to_learn(name: str) -> None:
     [
         ("igr", {"weight": 0.3}),
         ("cure", {"weight": 3.0, "h": 0.3}),
-        ("cure", {"weight": 3.0, "h": 0.05, "unit": False, "squared": False}),
+        ("cure", {"weight": 30.0, "h": 0.05, "unit": False, "squared": False}),
         ("gradalign", {"weight": 3.0, "eps": 0.2}),
         ("llr", {"weight": 3.0, "eps": 0.1}),
         ("logitalign", {"weight": 30.0, "eps": 0.1}),
@@ -548,7 +548,7 @@ def test_what_is_penalised_gets_smaller(name: str, options: dict[str, Any]) -> N
         fit(model, (x, y), plan(m, epochs=15))
         one = replace(m.regularisers[0], weight=1.0)
         values.append(float(term(one, model, x, y, m.perturbation).detach()))
-    assert values[1] < 0.9 * values[0]
+    assert values[1] < 0.9 * values[0], values
 
 
 # -- what is refused ------------------------------------------------------------------------------
