@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from landscape.errors import UsageError
 from landscape.linalg import Dense, eigenpairs
-from landscape.linalg.basis import Chains, Store
+from landscape.linalg.basis import Chains, Store, own
 from landscape.random import Streams
 
 CPU = torch.device("cpu")
@@ -69,6 +69,37 @@ def test_a_store_is_a_matrix(columns, dtype):
     found = store.release()
     assert_allclose(found.numpy(), expected.numpy(), **tight)
     assert store.size == 0
+
+
+class Itself:
+    """The identity, which gives back the vector that it was given."""
+
+    device, size, dtype = CPU, 6, torch.float64
+
+    def __matmul__(self, vector):
+        return vector
+
+
+class Everywhere(Itself):
+    """1/n in every entry, which gives back one number seen n times."""
+
+    def __matmul__(self, vector):
+        return vector.mean().expand(self.size)
+
+
+@pytest.mark.parametrize(("operator", "exact"), [(Itself(), [1, 1]), (Everywhere(), [1, 0])])
+def test_what_an_operator_returns_is_not_written_to(operator, exact):
+    found = eigenpairs(operator, 2, streams=Streams(0))
+    assert_allclose(found.values, exact, atol=1e-12)
+    assert_allclose((found.vectors.T @ found.vectors).numpy(), np.eye(2), atol=1e-12)
+    q = torch.ones(6)
+    for product in (q, q[1:5], q[:1].expand(6)):
+        mine = own(product, q)
+        mine += 1
+        assert torch.equal(q, torch.ones(6))
+        assert torch.equal(mine, torch.full_like(mine, 2))
+    fresh = torch.zeros(6)
+    assert own(fresh, q) is fresh
 
 
 def test_sums_over_millions_of_numbers_are_accurate():

@@ -18,7 +18,7 @@ from landscape import params as P
 from landscape.attacks import Attack, Ball
 from landscape.errors import UsageError
 from landscape.memory import Parts, ran_out
-from landscape.operators import PRODUCTS, Hessian
+from landscape.operators import PRODUCTS, Hessian, memory_needed
 from landscape.random import Streams
 from tests.cases import mlp
 
@@ -167,6 +167,19 @@ def test_a_mark_goes_back_in_all_streams() -> None:
         for _ in range(2)
     ]  # fmt: skip
     assert_close(draws[0], draws[1])
+
+
+def test_vectors_count_within_the_memory_of_products_or_beside_it() -> None:
+    objective = ls.Objective(CASE.model(), CASE.data())
+    row = P.size(objective.params) * objective.dtype.itemsize
+    memory = 1 << 30
+    alone = memory_needed(objective, memory=memory)
+    assert memory_needed(objective, beside=10, memory=memory) - alone == 10 * row
+    assert memory_needed(objective, vectors=10, memory=memory) - alone == 10 * row
+    assert memory_needed(objective, beside=10) - memory_needed(objective) == 10 * row
+    full = memory_needed(objective, vectors=10, memory=5 * row)
+    assert memory_needed(objective, vectors=10**6, memory=5 * row) == full
+    assert memory_needed(objective, vectors=10**6, beside=3, memory=5 * row) == full + 3 * row
 
 
 # Run in a process of its own: the largest memory of a process can't be set back.

@@ -156,7 +156,7 @@ def _train(
         return new.epoch == config.plan.epochs or config.plan.stops(new.epoch, new.best_epoch)
 
     def keeps(new: State) -> bool:
-        return keep_every is not None and (new.epoch % keep_every == 0 or ends(new))
+        return bool(keep_every and (new.epoch % keep_every == 0 or ends(new)))
 
     def save(new: State) -> None:
         nonlocal waiting
