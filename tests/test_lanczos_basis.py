@@ -169,17 +169,50 @@ def chain_on(operator, seed, steps):
     return chains, start
 
 
-@pytest.mark.parametrize("steps", [1, 4, 9])
-def test_the_bound_holds_for_the_start_it_is_about(steps):
-    """|⟨v, r⟩| ≤ ∏β/|λ − θ|, with equality where all else of r is in the chain's last vector."""
-    values = np.r_[3.0, np.random.default_rng(0).uniform(-1, 1, 40)]
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+@pytest.mark.parametrize("steps", [(1,), (4,), (9,), (6, 3), (9, 5, 4)])
+def test_the_bound_holds_for_the_start_it_is_about(steps, which):
+    """|⟨v, r⟩| ≤ ∏β/|λ − θ|, with equality where all else of r is in the chain's last vector.
+
+    Steps of which there are several are parted by restarts of the chain.
+    """
+    edge = -1.2 if which == "smallest" else 1.2
+    values = np.r_[edge, np.random.default_rng(0).uniform(-1, 1, 40)]
     operator = Diagonal(torch.tensor(values))
-    chains, start = chain_on(operator, 0, steps)
-    bound = chains.overlooked(3.0, "largest") / np.sqrt(2 * 41 / np.pi)
+    chains, start = chain_on(operator, 0, steps[0])
+    for more in steps[1:]:
+        chains.shorten(which)
+        for _ in range(more):
+            chains.extend()
+    bound = chains.overlooked(edge, which) / np.sqrt(2 * 41 / np.pi)
+    if which == "magnitude":  # the sum of both ends'
+        bound -= chains.overlooked(-edge, "smallest") / np.sqrt(2 * 41 / np.pi)
     # ∏β is the norm of p(A)r, and p(λ)⟨v, r⟩ is its component along v.
-    along = float(chains._ends[-1][1][0]) / float(chains._ends[-1][1].norm())
+    last = chains._ends[-1].f
+    along = float(last[0]) / float(last.norm())
     assert_allclose(abs(float(start[0])), bound * abs(along), rtol=1e-5)
     assert abs(float(start[0])) <= bound
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_what_the_ends_add_is_known_through_every_restart(which):
+    """A Q = Q G + Σ f atᵀ, after a search beside two chains of which none can have converged."""
+    operator = Diagonal(torch.tensor(np.random.default_rng(0).normal(0, 1, 60)))
+    chains, _ = chain_on(operator, 0, 7)
+    chains.start_chain()
+    for _ in range(5):
+        chains.extend()
+    chains.start_chain()
+    for turn in range(4):
+        for _ in range(5):
+            chains.extend()
+        chains.shorten(which)
+        assert chains.size == 12 + (2, 3, 4, 4)[turn]
+        q = torch.cat([*chains.store._filled()])
+        around = sum(torch.outer(e.f, torch.tensor(e.at)) for e in chains._ends)
+        expected = q.T @ torch.tensor(chains._projected) + around
+        torch.testing.assert_close(operator.values[:, None] * q.T, expected, rtol=0, atol=1e-13)
+        torch.testing.assert_close(q @ q.T, torch.eye(len(q)).double(), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
@@ -214,8 +247,8 @@ def test_a_chain_says_nothing_unless_it_began_at_random_and_went_on_alone():
     assert chains.overlooked(200.0, "largest") == np.inf
     chains.start_chain()
     chains.extend()
-    theta, coordinates, _ = chains.ritz()
-    chains.restart(theta[-5:], coordinates[:, -5:])
+    _, coordinates, _ = chains.ritz()
+    chains.restart(coordinates[:, -5:])
     assert chains.overlooked(200.0, "largest") == np.inf
     guess = torch.zeros(3000, 1, dtype=torch.float64)
     guess[0] = 1
@@ -223,12 +256,23 @@ def test_a_chain_says_nothing_unless_it_began_at_random_and_went_on_alone():
     assert chains.overlooked(200.0, "largest") == np.inf
 
 
+@pytest.mark.parametrize("which", ["largest", "magnitude"])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_small_basis_searches_in_turns(seed):
-    """A restart ends a search; the odds of searches that began anew multiply."""
+def test_a_search_goes_on_through_a_small_basis(seed, which):
     values = np.r_[np.full(3, 2.0), np.linspace(1.9, 1.5, 3), np.linspace(-1, 1.2, 400)]
     operator = Diagonal(torch.tensor(values))
-    found = eigenpairs(operator, 5, max_basis=20, max_products=800, streams=Streams(seed))
+    found = eigenpairs(
+        operator, 5, which=which, max_basis=20, max_products=800, streams=Streams(seed)
+    )
     assert found.complete
     assert found.restarts > 0
     assert_allclose(found.values, [2, 2, 2, 1.9, 1.7], rtol=1e-5)
+
+
+def test_a_small_basis_costs_a_search_little():
+    operator = outliers(30_000)
+    products = {
+        basis: eigenpairs(operator, 20, max_basis=basis, streams=Streams(0)).products
+        for basis in (50, 400)
+    }
+    assert products[50] < 1.35 * products[400]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,21 +152,63 @@ def own(w: Tensor, q: Tensor) -> Tensor:
     return w.clone(memory_format=torch.contiguous_format)
 
 
+def outermost(theta: np.ndarray, k: int, which: str) -> np.ndarray:
+    """Indices of the k values that are furthest towards the wanted end, the first one first."""
+    return np.argsort(inwards(theta, which), kind="stable")[::-1][:k]
+
+
+def inwards(theta: Any, which: str) -> Any:
+    """A key that is larger the more a value is wanted."""
+    return {"largest": theta, "smallest": -theta, "magnitude": np.abs(theta)}[which]
+
+
+@dataclass
+class _End:
+    """The end of a chain: A adds f times ``at``ᵀ (m,) outside of the basis.
+
+    ``joined`` (m,): components of f, as it was, along vectors that are in the basis by now.
+    """
+
+    at: np.ndarray
+    f: Tensor
+    joined: np.ndarray
+
+
+@dataclass
+class _Search:
+    """A chain that began at random, orthogonal to all that was there before, and goes on alone.
+
+    Attributes:
+        first: of the basis, its first vector. dropped: Ritz values that its restarts have dropped.
+        growth: Σ log β over all its steps. ended: whether it can't go on.
+    """
+
+    first: int
+    dropped: list[float] = field(default_factory=list)
+    growth: float = 0.0
+    ended: bool = False
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By torch's LAPACK: numpy's keeps threads of its own that spin after every call and slow down
+    the next product, by a factor of two for small networks."""
+    theta, y = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(matrix)))
+    return theta.numpy(), y.numpy()
+
+
 class Chains:
     """Orthonormal chains of Lanczos vectors and the projection of A onto all of them.
 
-    A Q = Q G + Σ_e f_e c_eᵀ: the ends e are pairs of what A adds outside span Q, and where.
+    A Q = Q G + Σ_e f_e at_eᵀ: the ends e are what A adds outside span Q.
     """
 
     def __init__(self, operator: SymmetricOperator, streams: Streams, store: Store) -> None:
         self.operator, self.streams, self.store = operator, streams, store
         self.group = parallel.group()
         self.products = 0
-        # Diagonal and subdiagonal of what A is on the present chain, None if that is not known
-        # to be a Lanczos chain from a random vector, orthogonal to all that was there before.
-        self.chain: tuple[list[float], list[float]] | None = None
+        self._search: _Search | None = None
         self._projected = np.zeros((0, 0))
-        self._ends: list[tuple[np.ndarray, Tensor]] = []
+        self._ends: list[_End] = []
         self._slot = 0  # which of the ends is extended next
         self._fresh: Tensor | None = None  # the start of a new chain
         self._scale = 0.0
@@ -188,7 +232,7 @@ class Chains:
                 break
         v, _ = self._orthogonalise(v.div_(v.norm()))
         self._fresh = v.div_(self.store.norm(v))
-        self.chain = ([], []) if guess is None else None
+        self._search = _Search(self.size) if guess is None else None
 
     def focus(self, coordinates: np.ndarray) -> bool:
         """Go on from the end that adds most to these pairs' residuals; false if none does.
@@ -197,7 +241,7 @@ class Chains:
         first one's end, where going on with the second would never reduce it.
         """
         shares = self.group.agree(
-            [float(f.norm()) * float(np.linalg.norm(c @ coordinates)) for c, f in self._ends]
+            [float(e.f.norm()) * float(np.linalg.norm(e.at @ coordinates)) for e in self._ends]
         )
         self._slot = int(np.argmax(shares))
         return shares[self._slot] > self._rounding()
@@ -208,8 +252,8 @@ class Chains:
             q, self._fresh = self._fresh, None
         else:
             if self._slot != len(self._ends) - 1:
-                self.chain = None
-            end = self._ends.pop(self._slot)[1]
+                self._search = None
+            end = self._ends.pop(self._slot).f
             # It is orthogonal up to rounding errors of the product that it is left of, which may
             # be much longer: once more, up to its own.
             end, _ = self._orthogonalise(end)
@@ -221,17 +265,18 @@ class Chains:
         grown[: m - 1, : m - 1] = self._projected
         grown[:, m - 1] = grown[m - 1, :] = h
         self._projected = grown
-        self._ends = [
-            (np.append(c, 0.0), f.sub_(q, alpha=float(torch.dot(q, f)))) for c, f in self._ends
-        ]
-        self._ends.append((np.eye(m)[-1], w))
+        for e in self._ends:
+            along = float(torch.dot(q, e.f))
+            e.at, e.joined = np.append(e.at, 0.0), np.append(e.joined, along)
+            e.f.sub_(q, alpha=along)
+        self._ends.append(_End(np.eye(m)[-1], w, np.zeros(m)))
         self._slot = len(self._ends) - 1
         beta = self.store.norm(w)
         self._scale = max(self._scale, float(np.abs(h).max()), beta)
         exhausted = beta <= self._rounding()
-        if self.chain is not None:
-            self.chain[0].append(float(h[-1]))
-            self.chain[1].append(0.0 if exhausted else beta)
+        if self._search is not None:
+            self._search.ended = exhausted
+            self._search.growth += 0.0 if exhausted else math.log(beta)
         return exhausted
 
     def apply(self, q: Tensor) -> Tensor:
@@ -245,21 +290,52 @@ class Chains:
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values (m,), their coordinates (m, m) in the basis, and residual norms (m,)."""
-        # torch's LAPACK, because numpy's keeps threads of its own that spin after every call and
-        # slow down the next product: by a factor of two for small networks.
-        theta, y = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(self._projected)))
-        ends = torch.stack([f for _, f in self._ends])
+        theta, y = _eigh(self._projected)
+        ends = torch.stack([e.f for e in self._ends])
         gram = (ends @ ends.T).double().cpu().numpy()
-        at_ends = np.stack([c for c, _ in self._ends]) @ y
+        at_ends = np.stack([e.at for e in self._ends]) @ y
         squared = np.einsum("ej,ef,fj->j", at_ends, gram, at_ends)
         return self.group.agree((theta, y, np.sqrt(squared.clip(min=0))))
 
-    def restart(self, theta: np.ndarray, coordinates: np.ndarray) -> None:
+    def restart(self, coordinates: np.ndarray) -> None:
         """Keep the Ritz vectors with these coordinates (m, p), and the ends."""
+        self._search = None
+        for e in self._ends:
+            e.joined[:] = 0  # A, projected, is diagonal now
+        self._turn(coordinates)
+
+    def shorten(self, which: str) -> None:
+        """Of the present chain, keep the outer half of its own Ritz vectors, and go on with it.
+
+        What was there before it stays: chain and all else must not mix, or the chain would say
+        nothing more about what it might hide.
+        """
+        assert self._search is not None
+        first = self._search.first
+        theta, y = self._of_search()
+        keep = len(theta) // 2
+        kept = outermost(theta, keep, which)
+        dropped = np.delete(np.arange(len(theta)), kept)
+        self._search.dropped += theta[dropped].tolist()
+        for e in self._ends:  # what A adds to vectors before the chain along those that go
+            gone = y[:, dropped] @ (y[:, dropped].T @ e.joined[first:])
+            e.f = self.store.subtract(e.f, np.append(np.zeros(first), -gone))
+        coordinates = np.eye(self.size, first + keep)
+        coordinates[first:, first:] = y[:, kept]
+        self._turn(coordinates)
+
+    def _turn(self, coordinates: np.ndarray) -> None:
         self.store.rotate(coordinates)
-        self.chain = None
-        self._projected = np.diag(theta)
-        self._ends = [(c @ coordinates, f) for c, f in self._ends]
+        turn = torch.from_numpy(np.ascontiguousarray(coordinates))
+        self._projected = (turn.T @ torch.from_numpy(self._projected) @ turn).numpy()
+        for e in self._ends:
+            e.at, e.joined = e.at @ coordinates, e.joined @ coordinates
+
+    def _of_search(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ritz values of the present chain alone, and their coordinates in it."""
+        assert self._search is not None
+        first = self._search.first
+        return self.group.agree(_eigh(self._projected[first:, first:]))
 
     def overlooked(self, edge: float, which: str) -> float:
         """A bound on the odds that the present chain hides an eigenvector from ``edge`` on.
@@ -269,21 +345,26 @@ class Chains:
         start r to β_1 ⋯ β_j q_{j+1}, so that |⟨v, r⟩| ≤ ∏ β_i / |λ − θ_i|, which falls with the
         distance of λ from the Ritz values θ. A random r is so nearly orthogonal to v with
         probability at most √(2n/π) times that (van Dorsselaer, Hochstenbach and van der Vorst,
-        SIAM J. Matrix Anal. Appl. 22 (2000)). Infinite if the chain has shown one, or says nothing.
+        SIAM J. Matrix Anal. Appl. 22 (2000)). A thick restart divides p by the factors λ − θ_i of
+        what it drops, as if they had been applied to r before (Wu and Simon 2000), so these
+        factors stay. Infinite if the chain has shown one, or says nothing.
         """
-        if self.chain is None:
+        search = self._search
+        if search is None:
             return math.inf
-        diagonal, beside = (np.array(numbers) for numbers in self.chain)
-        matrix = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
-        theta = self.group.agree(torch.linalg.eigvalsh(torch.from_numpy(matrix)).numpy())
+        theta = self._of_search()[0]
         odds = 0.0
         for side in {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]:
-            distance = abs(edge) - side * theta if which == "magnitude" else side * (edge - theta)
+            distance, dropped = (
+                abs(edge) - side * values if which == "magnitude" else side * (edge - values)
+                for values in (theta, np.array(search.dropped))
+            )
             # A chain that can't go on has seen all that r holds.
-            if distance.min() < 0 or (distance.min() == 0 and beside[-1] > 0):
+            if distance.min() < 0 or (distance.min() == 0 and not search.ended):
                 return math.inf
-            if beside[-1] > 0:
-                odds += math.exp(np.log(beside / distance).sum())
+            if not search.ended:
+                away = np.log(np.append(distance, dropped)).sum()
+                odds += math.exp(search.growth - float(away))
         return odds * math.sqrt(2 * self.operator.size / math.pi)
 
     def finish(
@@ -291,7 +372,7 @@ class Chains:
     ) -> tuple[Tensor, np.ndarray]:
         """The Ritz vectors (n, k), and estimates (k,) of the rounding errors in their residuals.
 
-        With signs s at random and weights a, e = A V(s/a) − V(λ ∘ s/a) − Σ f_e c_eᵀ(s/a) would be
+        With signs s at random and weights a, e = A V(s/a) − V(λ ∘ s/a) − Σ f_e at_eᵀ(s/a) would be
         zero without rounding. Its expected square is Σ ‖e_i‖²/a_i², e_i being that of pair i, so
         that a_i ‖e‖/√k estimates ‖e_i‖. Roots of the allowed residuals are the weights: between
         errors that are alike for all pairs, and errors in proportion to the eigenvalue.
@@ -310,8 +391,8 @@ class Chains:
         error = self.apply(together / length) * length - vectors.T @ self.store.numbers(
             values * weights
         )
-        for c, f in self._ends:
-            error -= f * float(c @ coordinates @ weights)
+        for e in self._ends:
+            error -= e.f * float(e.at @ coordinates @ weights)
         return vectors.T, float(error.norm()) * scale / k**0.5
 
     def _rounding(self) -> float:

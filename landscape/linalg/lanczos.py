@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import UsageError, unknown
-from landscape.linalg.basis import Chains, Store
+from landscape.linalg.basis import Chains, Store, inwards, outermost
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
 
@@ -133,7 +132,7 @@ def eigenpairs(
                 chains.start_chain()
             continue
         theta, coordinates, residuals = chains.ritz()
-        wanted = _wanted(theta, k, which)
+        wanted = outermost(theta, k, which)
         norm = max(norm, float(np.abs(theta).max()))  # restarts may drop the largest
         rounding = torch.finfo(operator.dtype).eps * norm
         residuals = np.hypot(residuals, rounding)
@@ -150,16 +149,19 @@ def eigenpairs(
         complete = m == n or odds * hidden <= OVERLOOKED
         if complete or chains.products >= limit:
             break
-        over = searching and (exhausted or full or math.isinf(hidden))
+        over = searching and (exhausted or math.isinf(hidden))
         if not math.isfinite(hidden):
             odds = 1.0  # the last search has found something, or was none
         elif over:
             odds *= min(1.0, hidden)  # starts are independent of each other
-        if full or (over and capacity < n and capacity - m < (capacity - k) // 2):
-            # A restart ends a search, so each begins with room.
+        if full and searching and not over:
+            chains.shorten(which)
+            restarts += 1
+        elif full or (over and capacity < n and capacity - m < (capacity - k) // 2):
+            # Each search begins with room.
             spare = (capacity - k) // (6 if searching else 3)
-            outer = _wanted(theta, k + spare, which)
-            chains.restart(theta[outer], coordinates[:, outer])
+            outer = outermost(theta, k + spare, which)
+            chains.restart(coordinates[:, outer])
             coordinates, wanted = np.eye(len(outer)), np.arange(k)
             restarts += 1
         goes_on = not over and (searching or chains.focus(coordinates[:, wanted[~converged]]))
@@ -180,15 +182,4 @@ def eigenpairs(
 
 def _outwards(value: float, step: float, which: str) -> float:
     """A value, moved away from those that are not wanted."""
-    return value - step if which == "smallest" else _inwards(value, which) + step
-
-
-def _wanted(theta: np.ndarray, k: int, which: str) -> np.ndarray:
-    """Indices of the k wanted Ritz values, outermost first."""
-    order = np.argsort(_inwards(theta, which), kind="stable")[::-1]
-    return order[:k]
-
-
-def _inwards(theta: Any, which: str) -> Any:
-    """A key that is larger the more a value is wanted."""
-    return {"largest": theta, "smallest": -theta, "magnitude": np.abs(theta)}[which]
+    return value - step if which == "smallest" else inwards(value, which) + step
