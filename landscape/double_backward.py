@@ -1,10 +1,13 @@
-"""Layers whose double backward torch makes dearer than it needs to be.
+"""Layers whose double backward torch makes dearer than it needs to be, or wrong.
 
 - A convolution: torch derives the gradient with respect to data, which nothing needs (for the
   first layer of a small network a fifth of a Hessian-vector product), and the second derivative
-  with respect to weights by convolutions with kernels as large as the image.
+  with respect to weights by convolutions with kernels as large as the image. A product needs the
+  graph of the gradient, not the gradient itself: that of the weights is left out if asked.
 - BatchNorm with stored statistics is an affine function of its input, but torch differentiates it
   twice as if the statistics were the batch's: a quarter of a product of a ResNet.
+- Weight normalisation: torch differentiates its backward as if the norms in it were constant
+  (2.14), so second derivatives are wrong.
 """
 
 from __future__ import annotations
@@ -23,10 +26,18 @@ Layout = tuple[list[int], list[int], list[int], int]
 
 
 class Lean(TorchFunctionMode):
-    """Within it, such layers have a double backward without the detours.
+    """Within it, such layers have a double backward that is right, without the detours.
 
-    Values, gradients and products are torch's own up to rounding.
+    Values and gradients are torch's own up to rounding.
+
+    Args:
+        unread: nobody looks at the numbers of the gradient, which is there to be differentiated.
+            Zeros that take no memory stand for it where that saves work.
     """
+
+    def __init__(self, *, unread: bool = False) -> None:
+        super().__init__()
+        self.unread = unread
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -35,11 +46,14 @@ class Lean(TorchFunctionMode):
         if function in _DIMENSIONS:
             call = _convolution(_DIMENSIONS[function], *args, **kwargs)
             if call is not None:
-                return _Convolution.apply(*call)
+                # What a weight was computed from, as by weight normalisation, needs its gradient.
+                return _Convolution.apply(*call, self.unread and call[1].is_leaf)
         elif function is F.batch_norm:
             normalised = _normalisation(*args, **kwargs)
             if normalised is not None:
                 return _Normalisation.apply(*normalised)
+        elif function is torch._weight_norm:
+            return _normalised_weight(*args, **kwargs)
         return function(*args, **kwargs)
 
 
@@ -86,6 +100,11 @@ def _normalisation(
     return input, weight, bias, running_mean, running_var, eps
 
 
+def _normalised_weight(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v / ‖v‖, the norm over all dimensions but one."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
 def _convolve(x: Tensor, w: Tensor, b: Tensor | None, layout: Layout) -> Tensor:
     *over, groups = layout
     found: Tensor = torch.ops.aten.convolution(x, w, b, *over, False, [0] * len(over[0]), groups)
@@ -110,16 +129,22 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layout: Layout) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layout: Layout, unread: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.layout, ctx.sizes = layout, None if b is None else list(b.shape)
+        ctx.unread = unread
         return _convolve(x, w, b, layout)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         x, w = ctx.saved_tensors
         wanted = list(ctx.needs_input_grad[:3])
-        return *_ConvolutionSlopes.apply(g, x, w, ctx.sizes, ctx.layout, wanted), None
+        # The product itself passes here too, without a graph, and is read.
+        unread = ctx.unread and torch.is_grad_enabled()
+        slopes = _ConvolutionSlopes.apply(g, x, w, ctx.sizes, ctx.layout, wanted, unread)
+        return *slopes, None, None
 
 
 class _ConvolutionSlopes(Function):
@@ -134,11 +159,16 @@ class _ConvolutionSlopes(Function):
         sizes: list[int] | None,
         layout: Layout,
         wanted: list[bool],
+        unread: bool,
     ) -> tuple[Tensor | None, ...]:
         ctx.save_for_backward(g, x, w)
         ctx.layout = layout
         ctx.set_materialize_grads(False)
-        return _slopes(g, x, w, sizes, layout, wanted)
+        of_x, of_w, of_b = wanted
+        if not (unread and of_w):
+            return _slopes(g, x, w, sizes, layout, wanted)
+        to_x, _, to_b = _slopes(g, x, w, sizes, layout, [of_x, False, of_b])
+        return to_x, w.new_zeros(()).expand_as(w), to_b
 
     @staticmethod
     def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> Any:
@@ -155,7 +185,7 @@ class _ConvolutionSlopes(Function):
                 to_w = _slopes(g, vx, w, None, ctx.layout, [False, True, False])[1]
         if of_x and vw is not None:
             to_x = _slopes(g, x, vw, None, ctx.layout, [True, False, False])[0]
-        return to_g, to_x, to_w, None, None, None
+        return to_g, to_x, to_w, None, None, None, None
 
 
 # Of the three gradients of a BatchNorm, that of its weight.

@@ -188,7 +188,8 @@ class Term:
     def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
         leaves = self._leaves()
-        found = self._within(leaves, lambda f: self._gradient(f, leaves, graph), twice=graph)
+        lean = Lean() if graph else None
+        found = self._within(leaves, lambda f: self._gradient(f, leaves, graph), lean)
         return found, [*leaves.values()]
 
     def value_with_graph(self) -> list[Tensor]:
@@ -203,17 +204,22 @@ class Term:
 
         ``recomputes=False`` saves time where ``Term.recomputes`` has said so.
         """
+        lean = Lean(unread=True)
         if keep:
             leaves = self._leaves()
-            gradient = self._within(leaves, lambda f: self._gradient(f, leaves, True))
+            gradient = self._within(leaves, lambda f: self._gradient(f, leaves, True), lean)
             if not recomputes:
                 return lambda v: self._again(gradient, leaves, v, keep)
-            return lambda v: self._within(leaves, lambda _: self._again(gradient, leaves, v, keep))
+            return lambda v: self._within(
+                leaves, lambda _: self._again(gradient, leaves, v, keep), lean
+            )
 
         def product(v: Params) -> Params:
             leaves = self._leaves()
             return self._within(
-                leaves, lambda f: self._again(self._gradient(f, leaves, True), leaves, v, keep)
+                leaves,
+                lambda f: self._again(self._gradient(f, leaves, True), leaves, v, keep),
+                lean,
             )
 
         return product
@@ -236,11 +242,10 @@ class Term:
     def _leaves(self) -> Params:
         return {name: t.detach().requires_grad_() for name, t in self.theta.items()}
 
-    def _within(self, leaves: Params, body: Callable[[Forward], T], twice: bool = True) -> T:
+    def _within(self, leaves: Params, body: Callable[[Forward], T], lean: Lean | None) -> T:
         """``body`` while θ is exchanged in the model: activation checkpoints, which run the
         model again during backward, then find it as it was."""
-        lean = Lean() if twice else contextlib.nullcontext()
-        with untouched(self.model), _TWICE(), lean:
+        with untouched(self.model), _TWICE(), lean or contextlib.nullcontext():
             return run(self.model, {**self.full, **leaves}, body)
 
     def _gradient(self, forward: Forward, leaves: Params, graph: bool) -> list[Tensor]:

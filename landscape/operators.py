@@ -191,6 +191,15 @@ class Operator:
             return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
 
         way = product
+        if way not in ("auto", _ANEW) and not works(way):
+            reason = "its products are not those of differentiating twice"
+            try:
+                self._build(way, probe)(v)
+            except Exception as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+            raise UsageError(
+                f"{way} does not work for this network: {reason}. Use auto or {_ANEW}."
+            )
         if product == "auto":
             # A rule, not timings: the same request gives the same numbers, bit for bit.
             way = self._kept_way
@@ -319,7 +328,11 @@ def memory_needed(
 
 
 def check_differentiable(term: Term) -> None:
-    """Refuse a loss that θ does not reach, or that can't be differentiated twice, saying why."""
+    """Refuse a loss that θ does not reach, or that can't be differentiated twice, saying why.
+
+    Or one whose second derivatives are not symmetric, ⟨u, ∇²v⟩ ≠ ⟨v, ∇²u⟩: then the backward of an
+    operation has a wrong derivative.
+    """
     leaves = {name: t.detach().requires_grad_() for name, t in term.theta.items()}
     with torch.enable_grad():
         value = term(leaves)
@@ -328,7 +341,7 @@ def check_differentiable(term: Term) -> None:
             "the loss does not depend on θ by differentiable operations: argmax, round, sign and "
             "detach cut the dependence, and parameters that take no part have none."
         )
-    reason = "its backward has no derivative"
+    reason, lopsided = "its backward has no derivative", False
     try:
         gradient = term.gradient(graph=True)[0]
         steps = sorted({node.name() for node in nodes(value)} & _STEPS.keys())
@@ -340,23 +353,41 @@ def check_differentiable(term: Term) -> None:
         # autograd leaves out what it has marked so, without a word: the Hessian would lack it.
         cut = any(node.name() in _CUT for g in gradient for node in nodes(g))
         if not cut:
-            term.hessian()(P.zeros_like(leaves))
+            lopsided = _lopsided(term)
     except RuntimeError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         if not any(words in reason for words in ("derivative", "differentiate", "differentiable")):
             raise
         cut = True
+    if not (cut or lopsided):
+        return
+    custom = {
+        type(node).__name__.removesuffix("Backward")
+        for node in nodes(value)
+        if isinstance(node, torch.autograd.function.BackwardCFunction)
+    }
+    named = f" through {', '.join(sorted(custom))}" if custom else ""
     if cut:
-        custom = {
-            type(node).__name__.removesuffix("Backward")
-            for node in nodes(value)
-            if isinstance(node, torch.autograd.function.BackwardCFunction)
-        }
-        named = f" through {', '.join(sorted(custom))}" if custom else ""
         raise UsageError(
             f"the loss can't be differentiated twice{named}: {reason}. Write the operation with "
             "torch's own, or measure what needs no Hessian."
         )
+    raise UsageError(
+        f"the second derivatives of the loss are not symmetric{named}, so they are wrong: the "
+        "backward of an operation has a wrong derivative. Write the operation with others, or "
+        "measure what needs no Hessian."
+    )
+
+
+def _lopsided(term: Term) -> bool:
+    """Whether the Hessian is not symmetric, by two products with vectors at random."""
+    product = term.hessian()
+    u, v = (P.random_like(term.theta, Streams(seed, "symmetry")) for seed in (0, 1))
+    of_u, of_v = product(u), product(v)
+    one, other = P.dot(u, of_v), P.dot(v, of_u)
+    # What is not symmetric adds its Frobenius norm, and that of the Hessian is ‖∇²u‖.
+    eps = torch.finfo(next(iter(u.values())).dtype).eps
+    return abs(one - other) > eps**0.5 * (P.norm(of_u) + P.norm(of_v))
 
 
 # Backward of functions that are constant between jumps; autograd takes their derivative as zero.

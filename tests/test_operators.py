@@ -227,6 +227,47 @@ def test_an_operation_that_cannot_be_differentiated_twice_is_named():
         Hessian(o)
 
 
+def test_second_derivatives_that_are_not_symmetric_are_refused():
+    class Scale(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            ctx.save_for_backward(x, w)
+            return x * w
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            return g * w.detach(), (g * x).sum(0)  # a constant to the next backward
+
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.rand(3))
+
+        def forward(self, x):
+            return Scale.apply(x, self.w)
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 3), Odd())
+    objective = ls.Objective(model, (torch.rand(7, 6), torch.arange(7) % 3))
+    with pytest.raises(UsageError, match="not symmetric through Scale, so they are wrong"):
+        Hessian(objective)
+
+
+def test_a_way_that_is_wrong_for_a_network_is_refused(monkeypatch):
+    objective = ls.Objective(CASES["mlp"].model().double(), CASES["mlp"].data())
+    build = Hessian._build
+
+    def off(self, way, term):
+        product = build(self, way, term)
+        return product if way != "graph" else lambda v: product(P.scale(1.01, v))
+
+    monkeypatch.setattr(Hessian, "_build", off)
+    with pytest.raises(UsageError, match=r"graph does not work .* not those of .* Use auto or"):
+        Hessian(objective, product="graph")
+    assert Hessian(objective).product == "double-backward"
+
+
 @pytest.mark.parametrize("step", [torch.sign, torch.round, torch.floor, torch.ceil, torch.trunc])
 def test_functions_without_a_slope_are_named(step):
     class Steps(torch.nn.Module):
