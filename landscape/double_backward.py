@@ -2,8 +2,9 @@
 
 - A convolution: torch derives the gradient with respect to data, which nothing needs (for the
   first layer of a small network a fifth of a Hessian-vector product), and the second derivative
-  with respect to weights by convolutions with kernels as large as the image. A product needs the
-  graph of the gradient, not the gradient itself: that of the weights is left out if asked.
+  with respect to weights by convolutions with kernels as large as the image.
+- A product needs the graph of the gradient, not the gradient itself: that of the weights of
+  convolutions and large linear layers is left out if asked.
 - BatchNorm with stored statistics is an affine function of its input, but torch differentiates it
   twice as if the statistics were the batch's: a quarter of a product of a ResNet.
 - Weight normalisation: torch differentiates its backward as if the norms in it were constant
@@ -52,6 +53,10 @@ class Lean(TorchFunctionMode):
             normalised = _normalisation(*args, **kwargs)
             if normalised is not None:
                 return _Normalisation.apply(*normalised)
+        elif function is F.linear and self.unread:
+            affine = _affine(*args, **kwargs)
+            if affine is not None:
+                return _Linear.apply(*affine)
         elif function is torch._weight_norm:
             return _normalised_weight(*args, **kwargs)
         return function(*args, **kwargs)
@@ -98,6 +103,20 @@ def _normalisation(
     if not any(t is not None and t.requires_grad for t in (input, weight, bias)):
         return None
     return input, weight, bias, running_mean, running_var, eps
+
+
+# Entries of a weight below which its gradient costs less than not making it.
+_LARGE = 1 << 16
+
+
+def _affine(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """The call in full, or nothing if there is no gradient to leave out that is worth it."""
+    worth_it = weight.ndim == 2 and weight.numel() >= _LARGE and input.ndim > 1
+    if not (worth_it and weight.requires_grad and weight.is_leaf):
+        return None
+    return input, weight, bias
 
 
 def _normalised_weight(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
@@ -186,6 +205,59 @@ class _ConvolutionSlopes(Function):
         if of_x and vw is not None:
             to_x = _slopes(g, x, vw, None, ctx.layout, [True, False, False])[0]
         return to_g, to_x, to_w, None, None, None, None
+
+
+class _Linear(Function):
+    """y = x wᵀ + b, the gradient of w left out where that of x is made to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w)
+        found: Tensor = torch.ops.aten.linear(x, w, b)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        return _LinearSlopes.apply(g, x, w, list(ctx.needs_input_grad), torch.is_grad_enabled())
+
+
+def _outer(g: Tensor, x: Tensor) -> Tensor:
+    """Σ g xᵀ over all dimensions but the last."""
+    return g.flatten(0, -2).T @ x.flatten(0, -2)
+
+
+class _LinearSlopes(Function):
+    """∂x = g w, ∂w = Σ g xᵀ and ∂b = Σ g."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, w: Tensor, wanted: list[bool], unread: bool
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(g, x, w)
+        ctx.set_materialize_grads(False)
+        of_x, of_w, of_b = wanted
+        to_w = None
+        if of_w:
+            to_w = w.new_zeros(()).expand_as(w) if unread else _outer(g, x)
+        return g @ w if of_x else None, to_w, g.flatten(0, -2).sum(0) if of_b else None
+
+    @staticmethod
+    def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> Any:
+        g, x, w = ctx.saved_tensors
+        of_g, of_x, of_w = ctx.needs_input_grad[:3]
+        to_g = to_x = to_w = None
+        if of_g:
+            to_g = _sum(
+                None if vw is None else x @ vw.T,
+                None if vx is None else vx @ w.T,
+                None if vb is None else vb.expand_as(g),
+            )
+        if of_x and vw is not None:
+            to_x = g @ vw
+        if of_w and vx is not None:
+            to_w = _outer(g, vx)
+        return to_g, to_x, to_w, None, None
 
 
 # Of the three gradients of a BatchNorm, that of its weight.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import landscape as ls
+from landscape import double_backward
 from landscape import params as P
 from landscape.double_backward import Lean
 from landscape.errors import UsageError
@@ -48,12 +50,20 @@ KINDS |= {
 }
 
 
-def products(layer, x, inside):
+LINEAR = {
+    "linear": (nn.Linear(4, 3), (5, 4)),
+    "linear of sequences": (nn.Linear(4, 3), (5, 2, 4)),
+    "linear, no bias": (nn.Linear(4, 3, bias=False), (5, 4)),
+    "linear of one sample": (nn.Linear(4, 3), (4,)),
+}
+
+
+def products(layer, x, mode):
     """Value, gradient, and a Hessian-vector product, of all that needs a gradient."""
     layer = layer.double()
     wrt = [t for t in (*layer.parameters(), x) if t.requires_grad]
     generator = torch.Generator().manual_seed(1)
-    with Lean() if inside else torch.enable_grad():
+    with mode:
         value = layer(x.sin()).pow(3).sum()
         gradient = torch.autograd.grad(value, wrt, create_graph=True)
     v = [torch.randn(g.shape, generator=generator, dtype=torch.float64) for g in gradient]
@@ -66,8 +76,26 @@ def test_values_gradients_and_products_are_torchs(name, of_input):
     layer, shape = KINDS[name]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_(of_input or not list(layer.parameters()))
-    for found, expected in zip(products(layer, x, True), products(layer, x, False), strict=True):
+    pairs = zip(products(layer, x, Lean()), products(layer, x, torch.enable_grad()), strict=True)
+    for found, expected in pairs:
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("frozen", [None, "weight", "bias"])
+@pytest.mark.parametrize("of_input", [False, True], ids=["of data", "of activations"])
+@pytest.mark.parametrize("name", KINDS | LINEAR)
+def test_products_of_gradients_that_nobody_reads(name, of_input, frozen, monkeypatch):
+    monkeypatch.setattr(double_backward, "_LARGE", 1)
+    layer, shape = (KINDS | LINEAR)[name]
+    layer = copy.deepcopy(layer).double()
+    if frozen and getattr(layer, frozen, None) is not None:
+        getattr(layer, frozen).requires_grad_(False)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x.requires_grad_(of_input or not [p for p in layer.parameters() if p.requires_grad])
+    both = [products(layer, x, mode) for mode in (Lean(unread=True), torch.enable_grad())]
+    half = len(both[0]) // 2 + 1
+    for found, expected in zip(both[0][half:], both[1][half:], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("which", ["weight", "bias", "x"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import difflib
 import errno
 import importlib
@@ -102,12 +104,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ["OMP_WAIT_POLICY"] == "PASSIVE":
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _keep_freed_memory()
     # A module of the user's own (--model package.module:factory) is found as Python would.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     keep_talking()
     signals.catch()
     sys.exit(run(arguments))
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library give memory that was freed to the next tensor, not to the system.
+
+    A tensor of megabytes would otherwise be new pages each time, which cost more than many an
+    operation on it: Hessian-vector products of a ResNet-18 take a tenth to a quarter longer.
+    """
+    most_mapped, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        adjust = ctypes.CDLL(None).mallopt
+        adjust(most_mapped, 0)
+        adjust(trim_threshold, -1)
 
 
 def run(arguments: list[str]) -> int:
