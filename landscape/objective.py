@@ -21,13 +21,11 @@ from landscape.functional import Term, untouched
 from landscape.losses import Loss, check_mean, resolve
 from landscape.memory import Parts, ran_out
 from landscape.params import Params
-from landscape.random import Streams
+from landscape.perturbed import Perturbed, Within
+from landscape.share import Share
 from landscape.structured import Bundle, joined
 
 T = TypeVar("T")
-
-# ``within(body)`` is ``body(forward)`` while the parameters are exchanged in the model.
-Within = Callable[[Callable[[functional.Forward], Any]], Any]
 
 REFRESH = ("fixed", "each")
 BATCHNORM = ("eval", "reestimate")
@@ -113,20 +111,20 @@ class Objective:
                 f"the model is in {str(self.dtype).removeprefix('torch.')}, whose rounding errors "
                 "drown derivatives: write model.float(), or model.double()."
             )
-        self._group, self.parts = parallel.Group(), Parts(self._check_divisible)
+        self.parts = Parts(self._check_divisible)
         with untouched(model):
             self.batches = Batches(
                 data, device=self.device, dtype=self.dtype, batch_size=batch_size
             )
-            self._adversarial: list[Tensor] | None = None
-            self._versions: list[int] = []
             self._reentrant: bool | None = None
             self._check_model()
+        self._work_on(parallel.Group())
 
     def with_attack(self, attack: Attack | None, refresh: str = "each") -> Objective:
         """The same model, data and loss under another attack, or none; the data are shared."""
         other = copy.copy(self)
-        other.attack, other.refresh, other._adversarial = attack, refresh, None
+        other.attack, other.refresh = attack, refresh
+        other._work_on(self.own.group)
         return other
 
     def shared(self) -> Objective:
@@ -136,7 +134,7 @@ class Objective:
         samples, ``terms`` are of this process's. Outside a group it is the objective itself.
         """
         group = parallel.group()
-        if group.size == self._group.size:
+        if group.size == self.own.group.size:
             return self
         if self.batches.samples < group.size:
             raise UsageError(
@@ -144,37 +142,23 @@ class Objective:
                 "start fewer, or take more samples."
             )
         other = copy.copy(self)
-        other._group, other._adversarial = group, None
+        other._work_on(group)
         other._check_divisible()
         return other
 
-    @property
-    def own_samples(self) -> int:
-        """How many samples this process works on."""
-        start, end = self._group.share(self.batches.samples)
-        return end - start
-
-    @property
-    def own_start(self) -> int:
-        """The place of the first of them in the data."""
-        return self._group.share(self.batches.samples)[0]
-
-    def before(self) -> Iterator[Any]:
-        """The clean inputs of the samples before its own, whose random numbers are to be passed."""
-        for x, _, mine in self._divided():
-            if mine.start:
-                yield x[: mine.start]
-
-    def join(self, rows: Tensor) -> Tensor:
-        """(N, ...) from every process's rows, one for each of its samples."""
-        if self._group.size == 1:
-            return rows
-        return self._group.join(rows.to(self.device), self.batches.samples)
-
-    @property
-    def own_batch(self) -> int:
-        """The number of the first batch that it works on."""
-        return next(i for i, (_, _, mine) in enumerate(self._divided()) if mine.start < mine.stop)
+    def _work_on(self, group: parallel.Group) -> None:
+        """The samples that are this process's, and what the attack makes of them."""
+        self.own = Share(self.batches, group)
+        self._perturbed = Perturbed(
+            self.own,
+            self.attack,
+            self.refresh,
+            self.seed,
+            self._loss,
+            self.outputs,
+            self.parts,
+            keep=self.batches.in_memory,
+        )
 
     def with_samples(self, indices: Sequence[int]) -> Objective:
         """The same function of some of the samples, by their ascending places in the data."""
@@ -193,7 +177,7 @@ class Objective:
         data = [(part.raw if isinstance(part, Bundle) else part, target) for part, target in pieces]
         other = copy.copy(self)
         other.batches = Batches(data, device=self.device, dtype=self.dtype)
-        other._adversarial = None
+        other._work_on(self.own.group)
         return other
 
     @contextlib.contextmanager
@@ -204,7 +188,7 @@ class Objective:
         than the model's: it then needs no second copy of its parameters. Adversarial examples
         that are held stay those of before.
         """
-        if self.attack is not None and self.refresh == "fixed" and self._adversarial is None:
+        if self.attack is not None and self.refresh == "fixed" and self._perturbed.kept is None:
             raise UsageError(
                 "adversarial examples of data that are not kept in memory can't be held while the "
                 "model is moved: attack at every point (refresh='each'), or take fewer samples."
@@ -240,7 +224,7 @@ class Objective:
 
         self._pass(at, add)
         n = self.batches.samples
-        sums = self.sum(torch.stack([loss, correct.double()]))
+        sums = self.own.sum(torch.stack([loss, correct.double()]))
         return Value(float(sums[0]) / n, int(sums[1]) / n if classifies else None, n)
 
     def per_sample(self, at: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
@@ -261,9 +245,8 @@ class Objective:
                 hits.append(correct)
 
         self._pass(at, collect)
-        n = self.batches.samples
-        found = self._group.join(torch.cat(losses), n)
-        return found, self._group.join(torch.cat(hits), n) if hits else None
+        found = self.own.join(torch.cat(losses))
+        return found, self.own.join(torch.cat(hits)) if hits else None
 
     def call(self, body: Callable[[functional.Forward], T]) -> T:
         """``body(f)`` with f the network as a function of its input, its parameters detached.
@@ -301,16 +284,14 @@ class Objective:
             for name, share in product.items():
                 total[name] += share
 
-        for index, term in enumerate(self.terms(at), self.own_batch):
+        for index, term in enumerate(self.terms(at), self.own.first_batch):
             self.parts.each(len(term.y), partial(add, index, term))
         return self._over_all(total)
 
-    def sum(self, values: Tensor) -> Tensor:
-        """What the processes that share the samples have found, added up; in place."""
-        return self._group.sum(values)
-
     def _over_all(self, total: Params) -> Params:
-        return P.unflatten(self.sum(P.flatten(total)), total) if self._group.size > 1 else total
+        if self.own.group.size == 1:
+            return total
+        return P.unflatten(self.own.sum(P.flatten(total)), total)
 
     def terms(self, at: Mapping[str, Tensor] | None = None) -> Iterator[Term]:
         """L as a sum over the batches, each a function of θ with its perturbations held.
@@ -407,91 +388,10 @@ class Objective:
         return {**full, **functional.reestimated(self.model, full, inputs)}
 
     def _inputs(self, within: Within, centre: Params) -> Iterator[Batch]:
-        if self.attack is None:
-            yield from self._own()
-        elif self.refresh == "each":
-            yield from self._attacked(within)
-        else:
-            yield from self._held(centre)
+        def at_centre() -> Within:
+            return partial(functional.run, self.model, self._normalised(centre))
 
-    def _held(self, centre: Params) -> Iterator[Batch]:
-        """Examples made at the centre whatever θ the pass is at; kept if the data are."""
-        versions = [p._version for p in centre.values()]
-        if versions != self._versions:  # the model was trained on: its examples are out of date
-            self._adversarial, self._versions = None, versions
-        if self._adversarial is not None:
-            for (_, y), x in zip(self._own(), self._adversarial, strict=True):
-                yield x, y
-            return
-        full, made = self._normalised(centre), []
-        for x, y in self._attacked(lambda body: functional.run(self.model, full, body)):
-            if self.batches.in_memory:
-                made.append(x)
-            yield x, y
-        self._adversarial = made or None
-
-    def _attacked(self, within: Within) -> Iterator[Batch]:
-        assert self.attack is not None
-        streams = Streams(self.seed, "attack")
-        for batch, y, mine in self._divided():
-            if isinstance(batch, Bundle):
-                name = batch.continuous
-                inputs = batch.entries[name]
-            else:
-                inputs = batch
-            # What others' samples draw, so that random starts don't depend on who makes them.
-            self.attack.skip(inputs[: mine.start], streams, self.outputs)
-            x, y = batch[mine], y[mine]
-            if len(y):
-                yield within(partial(self._perturbed, x=x, y=y, streams=streams)), y
-            self.attack.skip(inputs[mine.stop :], streams, self.outputs)
-
-    def _perturbed(
-        self, forward: functional.Forward, x: Tensor | Bundle, y: Tensor, streams: Streams
-    ) -> Any:
-        found: list[Any] = []
-
-        def attack(part: slice) -> None:
-            back = streams.mark()
-            try:
-                found.append(self._attack(forward, x[part], y[part], streams))
-            except Exception:
-                back()  # the same random numbers for smaller parts
-                raise
-
-        self.parts.each(len(y), attack)
-        return found[0] if len(found) == 1 else joined(found)
-
-    def _attack(
-        self, forward: functional.Forward, x: Tensor | Bundle, y: Tensor, streams: Streams
-    ) -> Any:
-        assert self.attack is not None
-        if not isinstance(x, Bundle):
-            return self.attack.perturb(forward, x, y, streams=streams, loss=self._loss)
-        name = x.continuous
-
-        def within(part: Tensor) -> Tensor:
-            return forward(x.replaced(name, part))  # type: ignore[arg-type]
-
-        part = self.attack.perturb(within, x.entries[name], y, streams=streams, loss=self._loss)
-        return x.replaced(name, part)
-
-    def _divided(self) -> Iterator[tuple[Any, Tensor, slice]]:
-        """All batches, each with the rows that are this process's."""
-        start, end = self._group.share(self.batches.samples)
-        for x, y in self.batches:
-            low, high = (min(max(place, 0), len(y)) for place in (start, end))
-            yield x, y, slice(low, high)
-            start, end = start - len(y), end - len(y)
-
-    def _own(self) -> Iterator[Batch]:
-        """This process's samples, in batches; all, if it is alone."""
-        if self._group.size == 1:
-            yield from self.batches
-            return
-        for x, y, mine in self._divided():
-            if mine.start < mine.stop:
-                yield x[mine], y[mine]
+        return self._perturbed.batches(within, centre, at_centre)
 
     def _check_divisible(self) -> None:
         """Refuse a model whose outputs for a sample depend on which others are in its batch."""

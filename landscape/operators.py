@@ -103,7 +103,7 @@ class Operator:
                 if not ran_out(error) or self._piece == 1:
                     raise
             self._release()
-        return self.objective.sum(total)
+        return self.objective.own.sum(total)
 
     def _release(self) -> None:
         """After memory has run out: keep nothing, and take half as many samples at once."""
@@ -136,7 +136,7 @@ class Operator:
 
         for _, term in self._terms():
             self.objective.parts.each(len(term.y), functools.partial(add, term))
-        return self.objective.sum(total)
+        return self.objective.own.sum(total)
 
     def _build(self, way: str, term: Term) -> Product:
         """The product of one piece's share of the matrix."""
@@ -144,13 +144,15 @@ class Operator:
 
     def _terms(self) -> Iterator[tuple[int, Term]]:
         """The pieces of the data with the batch that each is from."""
-        for batch, term in enumerate(self.objective.terms(self._theta), self.objective.own_batch):
+        for batch, term in enumerate(
+            self.objective.terms(self._theta), self.objective.own.first_batch
+        ):
             for part in term.split(self._piece):
                 yield batch, part
 
     def _products(self, columns: int) -> Iterator[tuple[int, Product]]:
         yield from self._kept
-        if self.kept_samples == self.objective.own_samples:
+        if self.kept_samples == self.objective.own.samples:
             return
         way = self._several if columns > 1 else self._anew
         for batch, term in itertools.islice(self._terms(), len(self._kept), None):
@@ -213,7 +215,7 @@ class Operator:
                 self._kept.append((batch, self._build(way, term)))
                 self.kept_samples += len(term.x)
                 self.kept_bytes += cost
-        if self.kept_samples < self.objective.own_samples:
+        if self.kept_samples < self.objective.own.samples:
             self._anew = way if way not in KEEPING else _ANEW
             # Differentiating a graph once more costs less than making a product from scratch.
             self._several = "graph" if product == "auto" and works("graph") else self._anew

@@ -156,21 +156,21 @@ def inputs(
     if group.size > 1:
         terms = shared.terms()
     if chosen == "lanczos":
-        for x in shared.before():
+        for x in shared.own.before():
             skip(x, streams)
 
     pieces: list[Found] = []
     done = 0
-    for index, term in enumerate(terms, shared.own_batch):
+    for index, term in enumerate(terms, shared.own.first_batch):
         for part in parts(term, chosen, top):
-            first = shared.own_start + done
+            first = shared.own.start + done
             pieces.append(measure(part, chosen, top, streams, first, index))
             done += len(part.x)
         if progress is not None:
-            progress(done, shared.own_samples)
+            progress(done, shared.own.samples)
 
     def joined(rows: list[Tensor]) -> np.ndarray:
-        return shared.join(torch.cat(rows)).cpu().numpy()
+        return shared.own.join(torch.cat(rows)).cpu().numpy()
 
     gradients = [g.double().flatten(1) for g, *_ in pieces]
     columns = [joined(list(c)) for c in list(zip(*pieces, strict=True))[1:4]]

@@ -117,13 +117,13 @@ def local_linearity(
     ascent = attack("pgd", eps=ball.radius, norm=ball.norm, steps=steps, restarts=restarts)
     streams = Streams(seed, "linearity")
     shared, done = objective.shared(), 0
-    for x in shared.before():  # random numbers of the samples that are others'
+    for x in shared.own.before():  # random numbers of the samples that are others'
         for k in range(draws):
             ball.sample(x, streams.child("alignment", k))
         for name in ("gap", "slope"):
             ascent.skip(x, streams.child(name), objective.outputs)
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-    for index, term in enumerate(shared.terms(), shared.own_batch):
+    for index, term in enumerate(shared.terms(), shared.own.first_batch):
         if not term.x.is_floating_point():
             raise UsageError("inputs are whole numbers (tokens?): the loss has no gradient there.")
         look = _Neighbourhood(term, index)
@@ -135,10 +135,10 @@ def local_linearity(
         pieces.append((torch.stack(rows), gaps, slopes))
         done += len(term.x)
         if progress is not None:
-            progress(done, shared.own_samples)
+            progress(done, shared.own.samples)
     # Samples first, as processes have them.
     columns = (torch.cat([t.movedim(-1, 0) for t in c]) for c in zip(*pieces, strict=True))
-    alignment, gap, lipschitz = (shared.join(c).movedim(0, -1).cpu().numpy() for c in columns)
+    alignment, gap, lipschitz = (shared.own.join(c).movedim(0, -1).cpu().numpy() for c in columns)
     each = _mean_over_draws(alignment)
     known = each[np.isfinite(each)]
     return LocalLinearity(

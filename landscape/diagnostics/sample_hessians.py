@@ -78,7 +78,7 @@ class Samples:
         """All inputs, attacked by the process that has them, in one term."""
         shared = self.objective.shared()
         terms = list(shared.terms())
-        x, y = (shared.join(torch.cat([getattr(t, name) for t in terms])) for name in "xy")
+        x, y = (shared.own.join(torch.cat([getattr(t, name) for t in terms])) for name in "xy")
         return dataclasses.replace(terms[0], x=x, y=y)
 
     def gradients(self, span: Term) -> Tensor:

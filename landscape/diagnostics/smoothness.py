@@ -275,7 +275,7 @@ def _look(family: Sequence[Objective], at: Params | None = None) -> _Look:
             change = (terms[2].x.double() - terms[1].x.double()).flatten(1)
             move += torch.linalg.vector_norm(change, dim=1).sum()
     for found in (gradients, losses, move):
-        first.sum(found)
+        first.own.sum(found)
     return _Look(gradients, losses.cpu().numpy(), float(move) / first.batches.samples)
 
 
