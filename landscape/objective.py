@@ -120,10 +120,16 @@ class Objective:
             self._check_model()
         self._work_on(parallel.Group())
 
-    def with_attack(self, attack: Attack | None, refresh: str = "each") -> Objective:
-        """The same model, data and loss under another attack, or none; the data are shared."""
+    def with_attack(
+        self, attack: Attack | None, refresh: str = "each", *, seed: int | None = None
+    ) -> Objective:
+        """The same model, data and loss under another attack, or none; the data are shared.
+
+        ``seed``: of its random starts, if not the same.
+        """
         other = copy.copy(self)
         other.attack, other.refresh = attack, refresh
+        other.seed = self.seed if seed is None else seed
         other._work_on(self.own.group)
         return other
 

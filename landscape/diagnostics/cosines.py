@@ -268,9 +268,7 @@ def attack_seeds(objective: Objective, draws: int) -> list[int]:
 
 def attacked(objective: Objective, seed: int, refresh: str = "each") -> Objective:
     """The same function with its attack's random starts drawn from another seed."""
-    other = objective.with_attack(objective.attack, refresh)
-    other.seed = seed
-    return other
+    return objective.with_attack(objective.attack, refresh, seed=seed)
 
 
 # -- inside ---------------------------------------------------------------------------------------
