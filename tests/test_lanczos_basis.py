@@ -115,6 +115,27 @@ def test_sums_over_millions_of_numbers_are_accurate():
     assert abs(float(store.dots(w)[0]) - exact) < 5e-7
 
 
+@pytest.mark.parametrize("m", [0, 1, 20, 70])
+def test_what_removing_leaves_is_known(m, monkeypatch):
+    monkeypatch.setattr(Store, "block_bytes", 1 << 18)
+    n = 5_000
+    store = Store(Diagonal(torch.zeros(n)), CPU)
+    store._columns = 2_048
+    generator = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(n, max(m, 1), generator=generator))[0].T[:m]
+    for row in q:
+        store.append(row)
+    w = 1e4 * q.sum(0) + torch.randn(n, generator=generator) / n**0.5
+    expected = q.double() @ w.double()
+    removed, components, left = store.remove(w.clone())
+    assert_allclose(components, expected, rtol=1e-6)
+    assert_allclose(left, q.double() @ removed.double(), atol=1e-6)
+    polished = store.polish(removed.clone(), left)
+    assert (q.double() @ polished.double()).abs().sum() <= 2e-7 * m
+    # What is within its rounding errors is not worked on.
+    assert torch.equal(store.polish(polished.clone(), 1e-8 * left), polished)
+
+
 def test_vectors_in_float32_are_as_good_as_the_matrix():
     """Relative residuals, measured in float64, of eigenvalues over three decades.
 

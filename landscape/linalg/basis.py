@@ -21,6 +21,10 @@ from landscape.random import Streams
 _DOUBT = 0.1
 
 
+# Products of numbers that are added up in the operator's precision, before float64.
+_PIECE = 1 << 12
+
+
 class Store:
     """Orthonormal vectors of length n as rows, in blocks that are taken as they are needed.
 
@@ -30,7 +34,7 @@ class Store:
     Args:
         operator: whose size, dtype and device the vectors that come and go have.
         device: where they are kept. From elsewhere than the operator's they are streamed, all of
-            them twice for every pass of an orthogonalisation.
+            them twice for every vector that is made orthogonal to them.
     """
 
     block_bytes = 1 << 26
@@ -84,6 +88,34 @@ class Store:
                 found[columns].addmv_(part.T, mine, alpha=-1)
         return self._group.join(found, self.operator.size)
 
+    def remove(self, w: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """w minus its components along Q, written over it; those (m,), and what is left of them.
+
+        What is left are rounding errors of the size of w as it was. It is found where the vectors
+        are at hand for being subtracted.
+        """
+        components = self.dots(w)
+        mine = w[self._first : self._end]
+        pieces = self.numbers(components).split(self._rows)
+        blocks = [*self._filled()]
+        totals = [torch.zeros(len(b), dtype=torch.float64, device=w.device) for b in blocks]
+        for columns in self._slices():
+            here = [self._here(block[:, columns]) for block in blocks]
+            part = mine[columns]
+            for rows, piece in zip(here, pieces, strict=False):
+                part.addmv_(rows.T, piece, alpha=-1)
+            for rows, total in zip(here, totals, strict=True):
+                total += _dots(rows, part)
+        w = self._group.join(mine, self.operator.size)
+        if not blocks:
+            return w, components, components
+        return w, components, self._group.sum(torch.cat(totals)).cpu().numpy()
+
+    def polish(self, w: Tensor, left: np.ndarray) -> Tensor:
+        """w without what ``remove`` has left, if that is more than w's own rounding errors."""
+        most = torch.finfo(self.operator.dtype).eps * self.norm(w)
+        return self.subtract(w, left) if np.abs(left).max(initial=0.0) > most else w
+
     def rotate(self, coordinates: np.ndarray) -> None:
         """Replace Q by Q times ``coordinates`` (m, p), p ≤ m, in place."""
         weights = self.numbers(coordinates.T)
@@ -122,10 +154,6 @@ class Store:
 
     def _here(self, rows: Tensor) -> Tensor:
         return rows.to(self.operator.device)
-
-
-# Products of numbers that are added up in the operator's precision, before float64.
-_PIECE = 1 << 14
 
 
 def _dots(rows: Tensor, w: Tensor) -> Tensor:
@@ -167,11 +195,13 @@ class _End:
     """The end of a chain: A adds f times ``at``ᵀ (m,) outside of the basis.
 
     ``joined`` (m,): components of f, as it was, along vectors that are in the basis by now.
+    ``left`` (m,): what rounding has left of its components along the basis, if that is known.
     """
 
     at: np.ndarray
     f: Tensor
     joined: np.ndarray
+    left: np.ndarray | None = None
 
 
 @dataclass
@@ -227,10 +257,11 @@ class Chains:
                 near = (guess / guess.norm(dim=0)).to(v).sum(1)
                 v = v * _DOUBT + near / near.norm()
                 v /= v.norm()
-            v, _ = self._orthogonalise(v)
+            v, _, _ = self.store.remove(v)
             if self.store.norm(v) > 1e-3 / n**0.5:  # otherwise rounding is all that is left
                 break
-        v, _ = self._orthogonalise(v.div_(v.norm()))
+        v, _, left = self.store.remove(v.div_(v.norm()))
+        v = self.store.polish(v, left)
         self._fresh = v.div_(self.store.norm(v))
         self._search = _Search(self.size) if guess is None else None
 
@@ -253,13 +284,16 @@ class Chains:
         else:
             if self._slot != len(self._ends) - 1:
                 self._search = None
-            end = self._ends.pop(self._slot).f
+            end = self._ends.pop(self._slot)
             # It is orthogonal up to rounding errors of the product that it is left of, which may
             # be much longer: once more, up to its own.
-            end, _ = self._orthogonalise(end)
-            q = end.div_(self.store.norm(end))
+            f, left = end.f, end.left
+            if left is None:
+                f, _, left = self.store.remove(f)
+            f = self.store.polish(f, left)
+            q = f.div_(self.store.norm(f))
         self.store.append(q)
-        w, h = self._orthogonalise(self.apply(q))
+        w, h, left = self.store.remove(self.apply(q))
         m = self.size
         grown = np.zeros((m, m))
         grown[: m - 1, : m - 1] = self._projected
@@ -269,7 +303,8 @@ class Chains:
             along = float(torch.dot(q, e.f))
             e.at, e.joined = np.append(e.at, 0.0), np.append(e.joined, along)
             e.f.sub_(q, alpha=along)
-        self._ends.append(_End(np.eye(m)[-1], w, np.zeros(m)))
+            e.left = None
+        self._ends.append(_End(np.eye(m)[-1], w, np.zeros(m), left))
         self._slot = len(self._ends) - 1
         beta = self.store.norm(w)
         self._scale = max(self._scale, float(np.abs(h).max()), beta)
@@ -329,7 +364,7 @@ class Chains:
         turn = torch.from_numpy(np.ascontiguousarray(coordinates))
         self._projected = (turn.T @ torch.from_numpy(self._projected) @ turn).numpy()
         for e in self._ends:
-            e.at, e.joined = e.at @ coordinates, e.joined @ coordinates
+            e.at, e.joined, e.left = e.at @ coordinates, e.joined @ coordinates, None
 
     def _of_search(self) -> tuple[np.ndarray, np.ndarray]:
         """Ritz values of the present chain alone, and their coordinates in it."""
@@ -397,8 +432,3 @@ class Chains:
 
     def _rounding(self) -> float:
         return 10 * torch.finfo(self.operator.dtype).eps * self._scale
-
-    def _orthogonalise(self, w: Tensor) -> tuple[Tensor, np.ndarray]:
-        """w minus its components along the basis, in place, and those components."""
-        components = self.store.dots(w)
-        return self.store.subtract(w, components), components

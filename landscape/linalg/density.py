@@ -142,10 +142,9 @@ def _lanczos(
             raise NumericalError(
                 f"the product of the matrix with a vector is not finite (step {j + 1})."
             )
-        components = basis.dots(w)
+        w, components, left = basis.remove(w)
         alpha.append(float(components[-1]))
-        w = basis.subtract(w, components)
-        w = basis.subtract(w, basis.dots(w))
+        w = basis.polish(w, left)
         length = basis.norm(w)
         step(j + 1)
         scale = max(scale, abs(alpha[-1]), length)
