@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -266,15 +266,20 @@ class Objective:
     # -- derivatives --------------------------------------------------------------------------
 
     def gradient(self, at: Mapping[str, Tensor] | None = None) -> Params:
-        """∇_θ L, sample-weighted over the whole data. Cost: one forward and backward pass."""
+        """∇_θ L, sample-weighted over the whole data. Cost: one forward and backward pass.
+
+        Raises ``NumericalError`` naming the batch if the gradient isn't finite.
+        """
         total = P.zeros_like(self.params)
 
-        def add(term: Term, part: slice) -> None:
-            for name, g in zip(total, term.rows(part).gradient()[0], strict=True):
+        def add(index: int, term: Term, part: slice) -> None:
+            gradient = term.rows(part).gradient()[0]
+            check_derivative(gradient, "gradient", index)
+            for name, g in zip(total, gradient, strict=True):
                 total[name] += g
 
-        for term in self.terms(at):
-            self.parts.each(len(term.y), partial(add, term))
+        for index, term in enumerate(self.terms(at), self.own.first_batch):
+            self.parts.each(len(term.y), partial(add, index, term))
         return self._over_all(total)
 
     def hvp(self, vector: Mapping[str, Tensor], at: Mapping[str, Tensor] | None = None) -> Params:
@@ -286,7 +291,7 @@ class Objective:
 
         def add(index: int, term: Term, part: slice) -> None:
             product = term.rows(part).hessian()({name: vector[name] for name in total})
-            check_product(product, index)
+            check_derivative(product.values(), "Hessian-vector product", index)
             for name, share in product.items():
                 total[name] += share
 
@@ -458,12 +463,12 @@ def _check_soft_labels(y: Tensor) -> None:
         )
 
 
-def check_product(product: Params, batch: int) -> None:
-    """Refuse a product of the Hessian with a vector that isn't finite, naming the batch."""
-    if not P.finite(product.values()):
+def check_derivative(found: Iterable[Tensor], what: str, batch: int) -> None:
+    """Refuse a batch's share of a gradient or product that isn't finite, naming the batch."""
+    if not P.finite(found):
         raise NumericalError(
-            f"the Hessian-vector product of batch {batch} is not finite: check that batch's "
-            "inputs, or measure in float64 (--dtype float64)."
+            f"the {what} of batch {batch} is not finite: check that batch's inputs, or measure in "
+            "float64 (--dtype float64)."
         )
 
 

@@ -15,7 +15,7 @@ from landscape import params as P
 from landscape.errors import UsageError, unknown
 from landscape.functional import Product, Term, nodes
 from landscape.memory import ran_out
-from landscape.objective import Objective, check_product
+from landscape.objective import Objective, check_derivative
 from landscape.params import Params
 from landscape.random import Streams
 
@@ -121,7 +121,7 @@ class Operator:
         for batch, product in self._products(len(columns)):
             for tangent, place in zip(tangents, places, strict=True):
                 share = product(tangent)
-                check_product(share, batch)
+                check_derivative(share.values(), "Hessian-vector product", batch)
                 with torch.no_grad():
                     torch._foreach_add_(place, [share[name] for name in self._theta])
         return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
@@ -131,11 +131,13 @@ class Operator:
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         places = [*P.unflatten(total, self._theta).values()]
 
-        def add(term: Term, part: slice) -> None:
-            torch._foreach_add_(places, term.rows(part).gradient()[0])
+        def add(batch: int, term: Term, part: slice) -> None:
+            gradient = term.rows(part).gradient()[0]
+            check_derivative(gradient, "gradient", batch)
+            torch._foreach_add_(places, gradient)
 
-        for _, term in self._terms():
-            self.objective.parts.each(len(term.y), functools.partial(add, term))
+        for batch, term in self._terms():
+            self.objective.parts.each(len(term.y), functools.partial(add, batch, term))
         return self.objective.own.sum(total)
 
     def _build(self, way: str, term: Term) -> Product:

@@ -29,6 +29,8 @@ class Share:
     @property
     def first_batch(self) -> int:
         """The number of the first batch that holds some of them."""
+        if self.group.size == 1:
+            return 0
         return next(i for i, (_, _, mine) in enumerate(self.divided()) if mine.start < mine.stop)
 
     def divided(self) -> Iterator[tuple[Any, Tensor, slice]]:

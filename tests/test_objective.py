@@ -393,13 +393,15 @@ def test_only_unused_parameters_have_zero_derivatives():
     assert float(flat(o.hvp(o.params)).abs().max()) == 0
 
 
-def test_a_product_that_is_not_finite_names_its_batch():
+def test_a_derivative_that_is_not_finite_names_its_batch():
     data = CASES["mlp"].data()
     data[2] = (data[2][0] * math.inf, data[2][1])
     model = CASES["mlp"].model()
     o = Objective(model, data)
     with pytest.raises(NumericalError, match="product of batch 2 is not finite"):
         o.hvp(o.params)
+    with pytest.raises(NumericalError, match="gradient of batch 2 is not finite"):
+        o.gradient()
     assert model.training
 
 

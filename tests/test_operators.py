@@ -140,13 +140,15 @@ def test_a_wrong_way_is_not_chosen(monkeypatch):
     assert Hessian(objective("mlp")).product == "double-backward"
 
 
-def test_a_product_that_is_not_finite_names_the_batch():
+def test_a_derivative_that_is_not_finite_names_the_batch():
     model = torch.nn.Linear(2, 2).double()
     x = torch.ones(4, 2).double()
     x[3] = torch.inf
     o = ls.Objective(model, [(x[:2], torch.tensor([0, 1])), (x[2:], torch.tensor([0, 1]))])
-    with pytest.raises(NumericalError, match="batch 1 is not finite"):
+    with pytest.raises(NumericalError, match="product of batch 1 is not finite"):
         Hessian(o) @ torch.ones(6).double()
+    with pytest.raises(NumericalError, match="gradient of batch 1 is not finite"):
+        Hessian(o).gradient()
 
 
 def test_batches_are_split_and_kept_as_far_as_memory_goes(monkeypatch):

@@ -7,11 +7,12 @@ import pytest
 import torch
 from cases import CASES, dense, joined
 from numpy.testing import assert_allclose
+from torch.nn import functional as F
 
 import landscape as ls
 from landscape import checkpoints, data
 from landscape.diagnostics.eigenvalues import random_loss
-from landscape.errors import UsageError
+from landscape.errors import LandscapeError, UsageError
 from landscape.models import ModelSpec
 
 
@@ -35,6 +36,33 @@ def test_eigenvectors_described(name):
         share = [(piece**2).sum() for piece in np.split(v, np.cumsum(sizes)[:-1])]
         assert_allclose(found.layer_share[:, i], share, rtol=1e-5, atol=1e-10)
     assert_allclose(found.layer_share.sum(0), 1, rtol=1e-10)
+
+
+def test_a_loss_that_is_nan_once_is_refused_or_does_no_harm():
+    """At whichever of its calls: on a few samples that ways are tried on, or on all."""
+    calls, bad = 0, 0
+
+    def loss(output, y):
+        nonlocal calls
+        calls += 1
+        return F.cross_entropy(output, y, reduction="none") * (np.nan if calls == bad else 1)
+
+    def measure():
+        nonlocal calls
+        calls = 0
+        return ls.spectrum(ls.Objective(CASES["mlp"].model(), CASES["mlp"].data(), loss), 3)
+
+    expected, total = measure(), calls
+    refused = 0
+    for bad in range(1, total + 1):  # noqa: B007 - the loss reads it
+        try:
+            found = measure()
+        except LandscapeError:
+            refused += 1
+            continue
+        for name in ("eigenvalues", "residuals", "gradient_overlap", "participation_ratio"):
+            assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
+    assert 0 < refused < total
 
 
 def test_pyhessian_is_run_as_it_is():
