@@ -200,6 +200,8 @@ class Operator:
             try:
                 self._build(way, probe)(v)
             except Exception as error:
+                if ran_out(error):
+                    raise
                 reason = str(error).splitlines()[0].rstrip(".")
             raise UsageError(
                 f"{way} does not work for this network: {reason}. Use auto or {_ANEW}."

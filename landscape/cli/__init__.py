@@ -117,7 +117,7 @@ def _keep_freed_memory() -> None:
     """Have the C library give memory that was freed to the next tensor, not to the system.
 
     A tensor of megabytes would otherwise be new pages each time, which cost more than many an
-    operation on it: Hessian-vector products of a ResNet-18 take a tenth to a quarter longer.
+    operation on it: products and attacks of a ResNet-18 take up to a tenth longer.
     """
     most_mapped, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # not glibc
