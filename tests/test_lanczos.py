@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from landscape.errors import NumericalError, UsageError
 from landscape.linalg import WHICH, Dense, eigenpairs, hutchinson, least_basis
-from landscape.linalg.basis import Chains
+from landscape.linalg.chains import Chains
 from landscape.random import Streams
 
 

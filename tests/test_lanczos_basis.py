@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from landscape.errors import UsageError
 from landscape.linalg import Dense, eigenpairs
-from landscape.linalg.basis import Chains, Store, own
+from landscape.linalg.basis import Store, own
+from landscape.linalg.chains import Chains
 from landscape.random import Streams
 
 CPU = torch.device("cpu")

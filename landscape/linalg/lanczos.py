@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UsageError, unknown
-from landscape.linalg.basis import Chains, Store, inwards, outermost
+from landscape.linalg.basis import Store
+from landscape.linalg.chains import Chains, inwards, outermost
 from landscape.linalg.operator import SymmetricOperator
 from landscape.random import Streams
 
