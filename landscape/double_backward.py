@@ -6,14 +6,16 @@
 - A product needs the graph of the gradient, not the gradient itself: that of the weights of
   convolutions and large linear layers is left out if asked.
 - BatchNorm with stored statistics is an affine function of its input, but torch differentiates it
-  twice as if the statistics were the batch's: a quarter of a product of a ResNet.
+  twice as if the statistics were the batch's: a quarter of a product of a ResNet. After a
+  convolution it needn't be there at all (``folding``).
 - Weight normalisation: torch differentiates its backward as if the norms in it were constant
   (2.14), so second derivatives are wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from landscape.folding import Folding
 
 # How a kernel is laid over its input: stride, padding, dilation, groups.
 Layout = tuple[list[int], list[int], list[int], int]
@@ -34,11 +38,12 @@ class Lean(TorchFunctionMode):
     Args:
         unread: nobody looks at the numbers of the gradient, which is there to be differentiated.
             Zeros that take no memory stand for it where that saves work.
+        folding: the coordinates in which convolutions and the BatchNorm after them are one layer.
     """
 
-    def __init__(self, *, unread: bool = False) -> None:
+    def __init__(self, *, unread: bool = False, folding: Folding | None = None) -> None:
         super().__init__()
-        self.unread = unread
+        self.unread, self.folding = unread, folding
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -48,11 +53,16 @@ class Lean(TorchFunctionMode):
             call = _convolution(_DIMENSIONS[function], *args, **kwargs)
             if call is not None:
                 # What a weight was computed from, as by weight normalisation, needs its gradient.
-                return _Convolution.apply(*call, self.unread and call[1].is_leaf)
+                unread = self.unread and all(t is None or t.is_leaf for t in call[1:3])
+                output = _Convolution.apply(*call, unread, None)
+                if self.folding:
+                    output._made_by = call, output._version
+                return output
         elif function is F.batch_norm:
             normalised = _normalisation(*args, **kwargs)
             if normalised is not None:
-                return _Normalisation.apply(*normalised)
+                folded = self._folded(*normalised)
+                return _Normalisation.apply(*normalised) if folded is None else folded
         elif function is F.linear and self.unread:
             affine = _affine(*args, **kwargs)
             if affine is not None:
@@ -60,6 +70,22 @@ class Lean(TorchFunctionMode):
         elif function is torch._weight_norm:
             return _normalised_weight(*args, **kwargs)
         return function(*args, **kwargs)
+
+    def _folded(self, input: Tensor, *norm: Any) -> Tensor | None:
+        """The output of a BatchNorm as that of one convolution, if the input is a convolution's.
+
+        The convolution's own output has a graph too, for whatever else may use it.
+        """
+        call, version = getattr(input, "_made_by", (None, None))
+        if self.folding is None or call is None or input._version != version:
+            return None
+        x, weight, bias, layout = call
+        pair = self.folding.fold(weight, bias, *norm)
+        if pair is None:
+            return None
+        value = partial(_normalise, input.detach(), *norm)
+        folded: Tensor = _Convolution.apply(x, pair.folded, pair.offset, layout, self.unread, value)
+        return folded
 
 
 _DIMENSIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
@@ -149,12 +175,18 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
 class _Convolution(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, layout: Layout, unread: bool
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        b: Tensor | None,
+        layout: Layout,
+        unread: bool,
+        value: Callable[[], Tensor] | None,
     ) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.layout, ctx.sizes = layout, None if b is None else list(b.shape)
         ctx.unread = unread
-        return _convolve(x, w, b, layout)
+        return value() if value else _convolve(x, w, b, layout)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -163,7 +195,7 @@ class _Convolution(Function):
         # The product itself passes here too, without a graph, and is read.
         unread = ctx.unread and torch.is_grad_enabled()
         slopes = _ConvolutionSlopes.apply(g, x, w, ctx.sizes, ctx.layout, wanted, unread)
-        return *slopes, None, None
+        return *slopes, None, None, None
 
 
 class _ConvolutionSlopes(Function):
@@ -186,8 +218,10 @@ class _ConvolutionSlopes(Function):
         of_x, of_w, of_b = wanted
         if not (unread and of_w):
             return _slopes(g, x, w, sizes, layout, wanted)
-        to_x, _, to_b = _slopes(g, x, w, sizes, layout, [of_x, False, of_b])
-        return to_x, w.new_zeros(()).expand_as(w), to_b
+        # torch makes a bias's gradient by the weight's kernel, which is what is to be saved.
+        to_x = _slopes(g, x, w, sizes, layout, [of_x, False, False])[0] if of_x else None
+        zero = w.new_zeros(())
+        return to_x, zero.expand_as(w), zero.expand(sizes) if of_b and sizes else None
 
     @staticmethod
     def backward(ctx: Any, vx: Tensor | None, vw: Tensor | None, vb: Tensor | None) -> Any:
@@ -260,6 +294,13 @@ class _LinearSlopes(Function):
         return to_g, to_x, to_w, None, None
 
 
+def _normalise(
+    x: Tensor, w: Tensor | None, b: Tensor | None, mean: Tensor, var: Tensor, eps: float
+) -> Tensor:
+    found: Tensor = torch.ops.aten.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
+    return found
+
+
 # Of the three gradients of a BatchNorm, that of its weight.
 _SCALE = [False, True, False]
 
@@ -279,8 +320,7 @@ class _Normalisation(Function):
     ) -> Tensor:
         ctx.save_for_backward(x, w, mean, var)
         ctx.eps = eps
-        found: Tensor = torch.ops.aten.native_batch_norm(x, w, b, mean, var, False, 0.0, eps)[0]
-        return found
+        return _normalise(x, w, b, mean, var, eps)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
-from landscape import params as P
 from landscape.double_backward import Lean
 from landscape.errors import UsageError
+from landscape.folding import Folding
 from landscape.losses import Loss
 from landscape.params import Params
 from landscape.structured import Bundle, output_tensor
@@ -185,42 +185,59 @@ class Term:
         """The share of some of the samples."""
         return replace(self, x=self.x[part], y=self.y[part])
 
-    def gradient(self, *, graph: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-        """∇ of the term at its own point, with a graph if asked, and the leaves of that graph."""
-        leaves = self._leaves()
-        lean = Lean() if graph else None
-        found = self._within(leaves, lambda f: self._gradient(f, leaves, graph), lean)
-        return found, [*leaves.values()]
+    def tempered(self) -> Term:
+        """With outputs of order one, for trying whether derivatives are right.
 
-    def value_with_graph(self) -> list[Tensor]:
-        """The term's value with its graph, as the gradient begins: the leaves of that graph."""
-        leaves = self._leaves()
+        Where a network is certain, what a softmax leaves of p − y is rounding.
+        """
+        with torch.no_grad():
+            largest = float(self.network(self.theta).abs().max())
+        if not 1 < largest < float("inf"):
+            return self
+        return replace(self, loss=lambda output, y: self.loss(output / largest, y))
+
+    def gradient(self, *, graph: bool = False, folding: Folding | None = None) -> list[Tensor]:
+        """∇ of the term at its own point, with a graph if asked, by the leaves of ``folding``."""
+        lean = Lean(folding=folding) if graph else None
+        theta = folding.theta if folding else self._leaves()
+        leaves = folding.leaves() if folding else theta
+        slopes = self._within(theta, lambda f: self._slopes(f, lambda: leaves, graph), lean)
+        return [*_whole(slopes, leaves).values()]
+
+    def value_with_graph(self) -> Tensor:
+        """The term's value with its graph, as the gradient begins."""
         with torch.enable_grad():
-            self(leaves)
-        return [*leaves.values()]
+            return self(self._leaves())
 
-    def hessian(self, *, keep: bool = False, recomputes: bool = True) -> Product:
+    def slopes(self, folding: Folding) -> Params:
+        """The gradient by those of ``folding.leaves`` that the term depends on."""
+        lean = Lean(folding=folding)
+        return self._within(folding.theta, lambda f: self._slopes(f, folding.leaves, False), lean)
+
+    def hessian(
+        self, *, keep: bool = False, recomputes: bool = True, folding: Folding | None = None
+    ) -> Product:
         """v ↦ ∇²·v by differentiating ⟨∇, v⟩; the graph of ∇ is kept for many v if asked.
 
-        ``recomputes=False`` saves time where ``Term.recomputes`` has said so.
+        ``recomputes=False`` saves time where ``Term.recomputes`` has said so. With ``folding``,
+        v and the product are in its coordinates, and what is zero may be missing.
         """
-        lean = Lean(unread=True)
+        lean = Lean(unread=True, folding=folding)
+        theta = folding.theta if folding else self._leaves()
+        leaves = folding.leaves if folding else lambda: theta
+
+        def again(slopes: Params, v: Params) -> Params:
+            found = _again(slopes, leaves(), v, keep)
+            return found if folding else _whole(found, theta)
+
         if keep:
-            leaves = self._leaves()
-            gradient = self._within(leaves, lambda f: self._gradient(f, leaves, True), lean)
+            slopes = self._within(theta, lambda f: self._slopes(f, leaves, True), lean)
             if not recomputes:
-                return lambda v: self._again(gradient, leaves, v, keep)
-            return lambda v: self._within(
-                leaves, lambda _: self._again(gradient, leaves, v, keep), lean
-            )
+                return lambda v: again(slopes, v)
+            return lambda v: self._within(theta, lambda _: again(slopes, v), lean)
 
         def product(v: Params) -> Params:
-            leaves = self._leaves()
-            return self._within(
-                leaves,
-                lambda f: self._again(self._gradient(f, leaves, True), leaves, v, keep),
-                lean,
-            )
+            return self._within(theta, lambda f: again(self._slopes(f, leaves, True), v), lean)
 
         return product
 
@@ -237,7 +254,7 @@ class Term:
         if not value.requires_grad:
             return False
         found = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True)
-        return not all(map(torch.equal, found, moved.gradient()[0]))
+        return not all(map(torch.equal, found, moved.gradient()))
 
     def _leaves(self) -> Params:
         return {name: t.detach().requires_grad_() for name, t in self.theta.items()}
@@ -248,7 +265,8 @@ class Term:
         with untouched(self.model), _TWICE(), lean or contextlib.nullcontext():
             return run(self.model, {**self.full, **leaves}, body)
 
-    def _gradient(self, forward: Forward, leaves: Params, graph: bool) -> list[Tensor]:
+    def _slopes(self, forward: Forward, leaves: Callable[[], Params], graph: bool) -> Params:
+        """The gradient by those of ``leaves()``, as they are after the pass, that it reaches."""
         if self.reentrant:
             raise UsageError(
                 "the model checkpoints activations with use_reentrant=True, whose backward does "
@@ -257,22 +275,38 @@ class Term:
             )
         with torch.enable_grad():
             value = self.outer(forward(self.x))
-        wrt = list(leaves.values())
         if not value.requires_grad:  # none of θ takes part in this loss
-            return [torch.zeros_like(t) for t in wrt]
-        return list(torch.autograd.grad(value, wrt, create_graph=graph, materialize_grads=True))
-
-    def _again(self, gradient: list[Tensor], leaves: Params, v: Params, keep: bool) -> Params:
-        pairs = [
-            (g, v[name]) for g, name in zip(gradient, self.names, strict=True) if g.requires_grad
-        ]
-        if not pairs:  # the loss is linear in θ
-            return P.zeros_like(v)
-        outputs, vectors = zip(*pairs, strict=True)
-        found = torch.autograd.grad(
-            outputs, [*leaves.values()], vectors, retain_graph=keep, materialize_grads=True
+            return {}
+        return _reached(
+            leaves(),
+            lambda wrt: torch.autograd.grad(value, wrt, create_graph=graph, allow_unused=True),
         )
-        return dict(zip(self.names, found, strict=True))
+
+
+def _again(slopes: Params, leaves: Params, v: Params, keep: bool) -> Params:
+    """⟨slopes, v⟩ differentiated by those of the leaves that it depends on."""
+    pairs = [(g, v[name]) for name, g in slopes.items() if g.requires_grad]
+    if not pairs:  # the loss is linear in θ
+        return {}
+    outputs, vectors = zip(*pairs, strict=True)
+    return _reached(
+        leaves,
+        lambda wrt: torch.autograd.grad(
+            outputs, wrt, vectors, retain_graph=keep, allow_unused=True
+        ),
+    )
+
+
+def _whole(found: Params, leaves: Params) -> Params:
+    """With zeros for what is missing."""
+    return {
+        name: found[name] if name in found else torch.zeros_like(t) for name, t in leaves.items()
+    }
+
+
+def _reached(leaves: Params, grad: Callable[[list[Tensor]], tuple[Tensor | None, ...]]) -> Params:
+    found = zip(leaves, grad([*leaves.values()]), strict=True)
+    return {name: t for name, t in found if t is not None}
 
 
 def reentrant(

@@ -273,7 +273,7 @@ class Objective:
         total = P.zeros_like(self.params)
 
         def add(index: int, term: Term, part: slice) -> None:
-            gradient = term.rows(part).gradient()[0]
+            gradient = term.rows(part).gradient()
             check_derivative(gradient, "gradient", index)
             for name, g in zip(total, gradient, strict=True):
                 total[name] += g

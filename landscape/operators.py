@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.func import grad, jvp, linearize, vjp
 
 from landscape import params as P
 from landscape.errors import UsageError, unknown
+from landscape.folding import Folding
 from landscape.functional import Product, Term, nodes
 from landscape.memory import ran_out
 from landscape.objective import Objective, check_derivative
@@ -30,6 +31,9 @@ _ANEW = "double-backward"
 # most: measured, 0.8 to 1.1 on convolutional networks and 1.2 on a transformer. A linearisation
 # holds copies of weights and folded constants too.
 KEEPING = {"linearised": 7.0, "graph": 1.2}
+
+# Those that are made in the coordinates of a folding.
+_FOLDED = ("graph", _ANEW)
 
 MEMORY = 4 << 30
 
@@ -79,6 +83,7 @@ class Operator:
         # One copy for all: graphs that are kept outlive changes of the model.
         self._theta = {name: p.clone() for name, p in objective.params.items()}
         self._piece = 0
+        self._folding: Folding | None = None
         self._kept: list[tuple[int, Product]] = []
         # How the others are made, for one vector and for several at once.
         self._anew = self._several = _ANEW
@@ -113,18 +118,36 @@ class Operator:
 
     def _product(self, vector: Tensor) -> Tensor:
         columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
-        tangents = [P.unflatten(column, self._theta) for column in columns]
+        totals = self._sum(self._products(len(columns)), columns, self._folding)
+        return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
+
+    def _sum(
+        self,
+        products: Iterable[tuple[int, Product]],
+        columns: Sequence[Tensor],
+        folding: Folding | None,
+    ) -> list[Tensor]:
+        """The shares of all pieces together, for every column; their products are in the
+        coordinates of ``folding``."""
+        vectors = [P.unflatten(column, self._theta) for column in columns]
+        tangents = [folding.push(v) for v in vectors] if folding else vectors
         totals = [torch.zeros_like(column) for column in columns]
         # Views of them: shares are added as they come, since vectors of the size of θ cost as
         # much to make as a layer's product.
-        places = [[*P.unflatten(total, self._theta).values()] for total in totals]
-        for batch, product in self._products(len(columns)):
+        places = [P.unflatten(total, self._theta) for total in totals]
+        if folding:
+            places = [place | folding.zeros() for place in places]
+        for batch, product in products:
             for tangent, place in zip(tangents, places, strict=True):
                 share = product(tangent)
-                check_derivative(share.values(), "Hessian-vector product", batch)
-                with torch.no_grad():
-                    torch._foreach_add_(place, [share[name] for name in self._theta])
-        return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
+                if share:
+                    check_derivative(share.values(), "Hessian-vector product", batch)
+                    with torch.no_grad():
+                        torch._foreach_add_([place[n] for n in share], [*share.values()])
+        if folding:
+            for place, v in zip(places, vectors, strict=True):
+                folding.pull(place, v)
+        return totals
 
     def gradient(self) -> Tensor:
         """∇L (n,), made from the same pieces of the data."""
@@ -132,7 +155,7 @@ class Operator:
         places = [*P.unflatten(total, self._theta).values()]
 
         def add(batch: int, term: Term, part: slice) -> None:
-            gradient = term.rows(part).gradient()[0]
+            gradient = term.rows(part).gradient()
             check_derivative(gradient, "gradient", batch)
             torch._foreach_add_(places, gradient)
 
@@ -141,8 +164,12 @@ class Operator:
         return self.objective.own.sum(total)
 
     def _build(self, way: str, term: Term) -> Product:
-        """The product of one piece's share of the matrix."""
+        """The product of one piece's share of the matrix, in the coordinates of the folding."""
         raise NotImplementedError
+
+    def _fold(self, pieces: Iterable[tuple[int, Term]]) -> Folding | None:
+        """Coordinates in which the products of these pieces are cheaper, if there are any."""
+        return None
 
     def _terms(self) -> Iterator[tuple[int, Term]]:
         """The pieces of the data with the batch that each is from."""
@@ -168,11 +195,13 @@ class Operator:
         # The graph of a gradient holds about three times what that of the value does.
         each = 3 * graph_bytes(few, of=few.value_with_graph) // len(few.y)
         fitting = max(1, room // max(1, each))
-        probe = first.split(min(_PROBE, self._piece or _PROBE, fitting))[0]
+        probe = first.split(min(_PROBE, self._piece or _PROBE, fitting))[0].tempered()
         check_differentiable(probe)
         self._recomputes = probe.recomputes()
+        self._folding = None
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
-        each = graph_bytes(probe) // len(probe.x)
+        folding = self._fold_of(probe, v) if product in ("auto", *_FOLDED) else None
+        each = graph_bytes(probe, folding=folding) // len(probe.x)
         most = room // max(1, each)
         if not self._piece:  # else memory has run out, and what fits is known
             parts = -(-len(first.x) // _split(first, most))
@@ -182,7 +211,7 @@ class Operator:
         @functools.cache
         def works(way: str) -> bool:
             """Whether this way runs on a few samples and agrees with differentiating twice."""
-            if way == _ANEW:
+            if way == _ANEW or (way == "graph" and folding):
                 return True
             try:
                 with warnings.catch_warnings():  # torch's, about its own insides
@@ -190,9 +219,7 @@ class Operator:
                     found = P.flatten(self._build(way, probe)(v))
             except Exception:  # operations without forward derivatives raise many types
                 return False
-            expected = P.flatten(self._build(_ANEW, probe)(v))
-            allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
-            return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
+            return self._agrees(found, probe, v)
 
         way = product
         if way not in ("auto", _ANEW) and not works(way):
@@ -211,6 +238,10 @@ class Operator:
             way = self._kept_way
             if KEEPING[way] * piece_bytes > memory or not works(way):
                 way = _ANEW
+        # Differentiating a graph once more costs less than making a product from scratch.
+        several = "graph" if product == "auto" and works("graph") else None
+        if folding and way in _FOLDED:
+            self._folding = self._fold(self._terms())
         if way in KEEPING:
             for batch, term in self._terms():
                 cost = int(KEEPING[way] * each * len(term.x))
@@ -221,9 +252,24 @@ class Operator:
                 self.kept_bytes += cost
         if self.kept_samples < self.objective.own.samples:
             self._anew = way if way not in KEEPING else _ANEW
-            # Differentiating a graph once more costs less than making a product from scratch.
-            self._several = "graph" if product == "auto" and works("graph") else self._anew
+            self._several = several or self._anew
         return way
+
+    def _agrees(self, found: Tensor, probe: Term, v: Params) -> bool:
+        """Whether a product is that of differentiating twice; one not finite is refused later."""
+        expected = P.flatten(self._build(_ANEW, probe)(v))
+        allowed = torch.finfo(self.dtype).eps ** 0.75 * expected.norm()
+        return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
+
+    def _fold_of(self, probe: Term, v: Params) -> Folding | None:
+        """That of a few samples, if it agrees with differentiating twice."""
+        batch = self.objective.own.first_batch
+        folding = self._fold([(batch, probe)])
+        if folding is None:
+            return None
+        product = probe.hessian(keep=True, recomputes=self._recomputes, folding=folding)
+        (found,) = self._sum([(batch, product)], [P.flatten(v)], folding)
+        return folding if self._agrees(found, probe, v) else None
 
 
 class Hessian(Operator):
@@ -244,7 +290,18 @@ class Hessian(Operator):
             return push
         if way == "forward-over-reverse":
             return lambda v: jvp(grad(term), (term.theta,), (v,))[1]
-        return term.hessian(keep=way == "graph", recomputes=self._recomputes)
+        return term.hessian(keep=way == "graph", recomputes=self._recomputes, folding=self._folding)
+
+    def _fold(self, pieces: Iterable[tuple[int, Term]]) -> Folding | None:
+        folding = Folding(self._theta)
+        for batch, term in pieces:
+            slopes = term.slopes(folding)
+            if not folding.pairs:
+                return None
+            check_derivative(slopes.values(), "gradient", batch)
+            folding.add(slopes)
+        folding.close()
+        return folding if folding.pairs else None
 
 
 class GaussNewton(Operator):
@@ -287,11 +344,10 @@ def _split(term: Term, most: int) -> int:
     return len(term.x) if bool(together) else most
 
 
-def graph_bytes(term: Term, of: Callable[[], list[Tensor]] | None = None) -> int:
-    """Bytes that the graph of the gradient holds, θ itself not counted.
-
-    Or the graph of what ``of`` makes, which returns the leaves.
-    """
+def graph_bytes(
+    term: Term, folding: Folding | None = None, of: Callable[[], object] | None = None
+) -> int:
+    """Bytes that the graph of the gradient, or of what ``of`` makes, holds beside parameters."""
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -300,9 +356,10 @@ def graph_bytes(term: Term, of: Callable[[], list[Tensor]] | None = None) -> int
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        leaves = of() if of else term.gradient(graph=True)[1]
-    for leaf in leaves:
-        seen.pop(leaf.untyped_storage().data_ptr(), None)
+        made = of() if of else term.gradient(graph=True, folding=folding)
+    del made  # alive until here, lest a storage is counted as another that took its place
+    for shared in (*term.full.values(), *(folding.leaves() if folding else {}).values()):
+        seen.pop(shared.untyped_storage().data_ptr(), None)
     return sum(seen.values())
 
 
@@ -349,7 +406,7 @@ def check_differentiable(term: Term) -> None:
         )
     reason, lopsided = "its backward has no derivative", False
     try:
-        gradient = term.gradient(graph=True)[0]
+        gradient = term.gradient(graph=True)
         steps = sorted({node.name() for node in nodes(value)} & _STEPS.keys())
         if steps and not any(bool(g.any()) for g in gradient):
             raise UsageError(
@@ -387,9 +444,8 @@ def check_differentiable(term: Term) -> None:
 
 def _lopsided(term: Term) -> bool:
     """Whether the Hessian is not symmetric, by two products with vectors at random."""
-    product = term.hessian()
     u, v = (P.random_like(term.theta, Streams(seed, "symmetry")) for seed in (0, 1))
-    of_u, of_v = product(u), product(v)
+    of_u, of_v = map(term.hessian(), (u, v))
     one, other = P.dot(u, of_v), P.dot(v, of_u)
     # What is not symmetric adds its Frobenius norm, and that of the Hessian is ‖∇²u‖.
     eps = torch.finfo(next(iter(u.values())).dtype).eps

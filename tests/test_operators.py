@@ -347,3 +347,20 @@ def test_networks_that_need_more_than_one_sample_are_measured():
     x, y = joined(CASES["mlp"].data())
     matrix = Hessian(ls.Objective(model, [(x, y)]), product="double-backward")
     assert_close(dense(matrix), reference(model, x, y).hessian)
+
+
+@pytest.mark.parametrize("way", ["auto", *PRODUCTS])
+@pytest.mark.parametrize("name", ["mlp", "conv, batchnorm, dropout"])
+def test_a_hessian_that_is_all_rounding_is_not_taken_for_a_wrong_one(name, way):
+    """As where a network is certain of every sample: what float32 leaves of p − y."""
+    model = CASES[name].model().float().eval()
+    x = joined(CASES[name].data())[0].float()
+    *_, last = (m for m in model.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([14.1, 0.0, -0.3]))
+        last.weight[:, 0] = torch.tensor([0.01, 0.02, -0.03])
+    objective = ls.Objective(model, (x, torch.zeros_like(y)))
+    assert 0 < objective.value().loss < 2e-6
+    assert bool((Hessian(objective, product=way) @ torch.ones(P.size(objective.params))).any())

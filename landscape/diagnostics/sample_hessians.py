@@ -46,7 +46,7 @@ class Samples:
         self._whole = None if self._group.size == 1 else self._gathered()
         first = next(self.objective.terms()) if self._whole is None else self._whole
         sample_losses(first, first.theta)  # refuses a loss without values per sample
-        together = self.chunk > 1 and self._works(_part(first, slice(0, 1)))
+        together = self.chunk > 1 and self._works(_part(first, slice(0, 1)).tempered())
         self.way = self._group.agree("vmap" if together else "loop")
         if self.way == "loop":
             self.chunk = 1
@@ -92,7 +92,7 @@ class Samples:
             return _vmap(one)(span.x, span.y)
         return torch.stack(
             [
-                torch.cat([g.reshape(-1) for g in _part(span, slice(i, i + 1)).gradient()[0]])
+                torch.cat([g.reshape(-1) for g in _part(span, slice(i, i + 1)).gradient()])
                 for i in range(len(span.x))
             ]
         )

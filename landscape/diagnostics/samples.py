@@ -296,7 +296,7 @@ def _measure(samples: Samples, size: int, alpha: float, report: Callable[[int], 
             losses = [samples.losses_at(span, t * alpha * gradients) for t in (0.0, 1.0, -1.0)]
             slope = norm = own
         else:
-            mean = torch.cat([g.reshape(-1) for g in span.gradient()[0]])
+            mean = torch.cat([g.reshape(-1) for g in span.gradient()])
             norm = norms(mean[None])
             unit = mean / norm.clamp_min(torch.finfo(mean.dtype).tiny).to(mean.dtype)
             move = P.unflatten(alpha * mean, span.theta)

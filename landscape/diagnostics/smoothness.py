@@ -268,7 +268,7 @@ def _look(family: Sequence[Objective], at: Params | None = None) -> _Look:
     move = torch.zeros(1, dtype=torch.float64, device=first.device)
     for terms in zip(*(objective.terms(at) for objective in family), strict=True):
         for i, term in enumerate(terms):
-            gradients[i] += P.flatten(dict(zip(term.names, term.gradient()[0], strict=True)))
+            gradients[i] += P.flatten(dict(zip(term.names, term.gradient(), strict=True)))
             with torch.no_grad():
                 losses[i] += term(term.theta)
         if len(terms) > 1:
