@@ -92,7 +92,7 @@ class Folding:
         with torch.no_grad():
             r = (var + eps).rsqrt().to(weight.dtype)
             mean = mean.to(weight.dtype)
-            s = r.clone() if scale is None else r * scale
+            s = r if scale is None else r * scale
             centred = -mean if bias is None else bias - mean
             offset = s * centred if shift is None else torch.addcmul(shift, s, centred)
             found = Pair(name, names[0], names[1], names[2], r, s, centred, weight, offset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random as python_random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -253,7 +253,8 @@ class Term:
             value = moved(leaves)
         if not value.requires_grad:
             return False
-        found = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True)
+        with untouched(self.model):
+            found = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True)
         return not all(map(torch.equal, found, moved.gradient()))
 
     def _leaves(self) -> Params:
@@ -277,10 +278,7 @@ class Term:
             value = self.outer(forward(self.x))
         if not value.requires_grad:  # none of θ takes part in this loss
             return {}
-        return _reached(
-            leaves(),
-            lambda wrt: torch.autograd.grad(value, wrt, create_graph=graph, allow_unused=True),
-        )
+        return _reached([value], leaves(), [torch.ones_like(value)], create_graph=graph)
 
 
 def _again(slopes: Params, leaves: Params, v: Params, keep: bool) -> Params:
@@ -289,12 +287,26 @@ def _again(slopes: Params, leaves: Params, v: Params, keep: bool) -> Params:
     if not pairs:  # the loss is linear in θ
         return {}
     outputs, vectors = zip(*pairs, strict=True)
-    return _reached(
-        leaves,
-        lambda wrt: torch.autograd.grad(
-            outputs, wrt, vectors, retain_graph=keep, allow_unused=True
-        ),
+    return _reached(outputs, leaves, vectors, retain_graph=keep)
+
+
+def _reached(
+    outputs: Sequence[Tensor], leaves: Params, vectors: Sequence[Tensor], **how: bool
+) -> Params:
+    """⟨outputs, vectors⟩ differentiated by those of the leaves that it depends on.
+
+    Given tensors, ``torch.autograd.grad`` leaves the ``Lean`` that this is within, and activation
+    checkpoints would compute with other layers than the first time; given edges, it doesn't.
+    """
+    edge = torch.autograd.graph.get_gradient_edge
+    found = torch.autograd.grad(
+        [edge(t) for t in outputs],
+        [edge(t) for t in leaves.values()],
+        vectors,
+        allow_unused=True,
+        **how,
     )
+    return {name: t for name, t in zip(leaves, found, strict=True) if t is not None}
 
 
 def _whole(found: Params, leaves: Params) -> Params:
@@ -302,11 +314,6 @@ def _whole(found: Params, leaves: Params) -> Params:
     return {
         name: found[name] if name in found else torch.zeros_like(t) for name, t in leaves.items()
     }
-
-
-def _reached(leaves: Params, grad: Callable[[list[Tensor]], tuple[Tensor | None, ...]]) -> Params:
-    found = zip(leaves, grad([*leaves.values()]), strict=True)
-    return {name: t for name, t in found if t is not None}
 
 
 def reentrant(

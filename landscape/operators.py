@@ -66,7 +66,8 @@ class Operator:
 
     Attributes:
         product: the name of the way that was chosen. kept_bytes: the estimate of what it keeps.
-        kept_samples: of how many samples.
+        kept_samples: of how many samples. folding: the coordinates that products are made in
+        (``folding``), or nothing where they are those of θ.
     """
 
     _kept_way = "graph"
@@ -83,7 +84,7 @@ class Operator:
         # One copy for all: graphs that are kept outlive changes of the model.
         self._theta = {name: p.clone() for name, p in objective.params.items()}
         self._piece = 0
-        self._folding: Folding | None = None
+        self.folding: Folding | None = None
         self._kept: list[tuple[int, Product]] = []
         # How the others are made, for one vector and for several at once.
         self._anew = self._several = _ANEW
@@ -118,7 +119,7 @@ class Operator:
 
     def _product(self, vector: Tensor) -> Tensor:
         columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
-        totals = self._sum(self._products(len(columns)), columns, self._folding)
+        totals = self._sum(self._products(len(columns)), columns, self.folding)
         return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
 
     def _sum(
@@ -198,7 +199,7 @@ class Operator:
         probe = first.split(min(_PROBE, self._piece or _PROBE, fitting))[0].tempered()
         check_differentiable(probe)
         self._recomputes = probe.recomputes()
-        self._folding = None
+        self.folding = None
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
         folding = self._fold_of(probe, v) if product in ("auto", *_FOLDED) else None
         each = graph_bytes(probe, folding=folding) // len(probe.x)
@@ -241,7 +242,7 @@ class Operator:
         # Differentiating a graph once more costs less than making a product from scratch.
         several = "graph" if product == "auto" and works("graph") else None
         if folding and way in _FOLDED:
-            self._folding = self._fold(self._terms())
+            self.folding = self._fold(self._terms())
         if way in KEEPING:
             for batch, term in self._terms():
                 cost = int(KEEPING[way] * each * len(term.x))
@@ -290,7 +291,7 @@ class Hessian(Operator):
             return push
         if way == "forward-over-reverse":
             return lambda v: jvp(grad(term), (term.theta,), (v,))[1]
-        return term.hessian(keep=way == "graph", recomputes=self._recomputes, folding=self._folding)
+        return term.hessian(keep=way == "graph", recomputes=self._recomputes, folding=self.folding)
 
     def _fold(self, pieces: Iterable[tuple[int, Term]]) -> Folding | None:
         folding = Folding(self._theta)
@@ -385,8 +386,9 @@ def memory_needed(
     if memory:
         each = graph_bytes(few) // len(few.y)
         kept = min(memory, int(KEEPING["graph"] * each * samples) + kept)
-        # It takes three times a gradient of its piece, and a few vectors are at work.
-        kept += 3 * min(each * len(first.y), max(int(memory * PIECE), each)) + 8 * row
+        # It takes three times a gradient of its piece, and a few vectors are at work, of which
+        # three are a folding's.
+        kept += 3 * min(each * len(first.y), max(int(memory * PIECE), each)) + 11 * row
     return 2 * model + data + max(batch, kept) + beside * row
 
 
