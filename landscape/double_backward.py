@@ -44,6 +44,12 @@ class Lean(TorchFunctionMode):
     def __init__(self, *, unread: bool = False, folding: Folding | None = None) -> None:
         super().__init__()
         self.unread, self.folding = unread, folding
+        # The last convolution that may fold: its output, how often that was changed, its inputs.
+        self._last: tuple[Any, ...] | None = None
+
+    def __exit__(self, *args: Any) -> None:
+        self._last = None
+        super().__exit__(*args)
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -55,8 +61,8 @@ class Lean(TorchFunctionMode):
                 # What a weight was computed from, as by weight normalisation, needs its gradient.
                 unread = self.unread and all(t is None or t.is_leaf for t in call[1:3])
                 output = _Convolution.apply(*call, unread, None)
-                if self.folding:
-                    output._made_by = call, output._version
+                if self.folding and output.requires_grad:
+                    self._last = output, output._version, *call
                 return output
         elif function is F.batch_norm:
             normalised = _normalisation(*args, **kwargs)
@@ -76,10 +82,11 @@ class Lean(TorchFunctionMode):
 
         The convolution's own output has a graph too, for whatever else may use it.
         """
-        call, version = getattr(input, "_made_by", (None, None))
-        if self.folding is None or call is None or input._version != version:
+        if self.folding is None or self._last is None or input is not self._last[0]:
             return None
-        x, weight, bias, layout = call
+        (output, version, x, weight, bias, layout), self._last = self._last, None
+        if output._version != version or output._backward_hooks:
+            return None
         pair = self.folding.fold(weight, bias, *norm)
         if pair is None:
             return None
@@ -181,7 +188,7 @@ class _Convolution(Function):
         b: Tensor | None,
         layout: Layout,
         unread: bool,
-        value: Callable[[], Tensor] | None,
+        value: Callable[[], Tensor] | None,  # gives the output where it is known
     ) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.layout, ctx.sizes = layout, None if b is None else list(b.shape)

@@ -16,7 +16,7 @@ of which all but ∇²f costs a few passes over the weights. Nothing is approxim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,7 +58,8 @@ class Folding:
 
     They are those whose weight is a tensor of θ that nothing else uses. They are found by running
     the network on all the data within ``double_backward.Lean(folding=...)``: give every gradient
-    by ``leaves`` to ``add``, then ``close``.
+    by ``leaves`` to ``add``, then ``close``. What was found holds while the network takes the same
+    way with the same statistics: ask ``holds`` at every later pass.
 
     Args:
         theta: the point.
@@ -108,16 +109,15 @@ class Folding:
         return self.pairs[name]
 
     def leaves(self) -> Params:
-        """What the network is differentiated by: W' takes the place of W when pairs are known."""
-        if self._open:
-            new = {_folded(name): pair.folded for name, pair in self.pairs.items()}
-            known = {**self.theta, **new}
-        else:
-            known = {
-                name: self.pairs[name].folded if name in self.pairs else t
-                for name, t in self.theta.items()
-            }
-        return known | {_offset(name): pair.offset for name, pair in self.pairs.items()}
+        """What the network is differentiated by: θ, and W' and b' of every pair."""
+        found = dict(self.theta)
+        for name, pair in self.pairs.items():
+            found |= {_folded(name): pair.folded, _offset(name): pair.offset}
+        return found
+
+    def holds(self, reached: Iterable[str]) -> bool:
+        """Whether the network still uses no weight of a pair but in that pair."""
+        return not any(name in self.pairs for name in reached)
 
     def add(self, slopes: Mapping[str, Tensor]) -> None:
         """A share of the gradient by those of ``leaves`` that it depends on."""
@@ -139,8 +139,9 @@ class Folding:
 
     # -- between θ and the coordinates -----------------------------------------------------------
 
+    @torch.no_grad()
     def push(self, v: Params) -> Params:
-        """J v."""
+        """v and J v."""
         found = dict(v)
         for name, pair in self.pairs.items():
             moved = v[name] * _across(pair.s, v[name])
@@ -153,34 +154,37 @@ class Folding:
                 offset.addcmul_(pair.s, v[pair.bias])
             if pair.shift:
                 offset += v[pair.shift]
-            found[name], found[_offset(name)] = moved, offset
+            found |= {_folded(name): moved, _offset(name): offset}
         return found
 
-    def zeros(self) -> Params:
-        """0 in the coordinates that θ lacks."""
-        return {_offset(name): torch.zeros_like(pair.s) for name, pair in self.pairs.items()}
-
-    def pull(self, t: Params, v: Params) -> None:
-        """∇²L v from t = ∇²f J v, in place."""
+    def places(self, total: Params) -> Params:
+        """Where the shares of ∇²f J v are added up: that of W' in the place of W."""
+        found = dict(total)
         for name, pair in self.pairs.items():
-            of_weight, of_offset = t[name], t[_offset(name)]
+            found |= {_folded(name): total[name], _offset(name): torch.zeros_like(pair.s)}
+        return found
+
+    @torch.no_grad()
+    def pull(self, t: Params, v: Params) -> None:
+        """∇²L v from t = ∇²f J v in its ``places``, in place."""
+        for name, pair in self.pairs.items():
+            of_weight, of_offset = t[_folded(name)], t[_offset(name)]
             slope, slope_of_offset = self._slopes[_folded(name)], self._slopes[_offset(name)]
-            if pair.scale:
-                of_s = _rowwise(self._weight(name), of_weight) + _rowwise(v[name], slope)
-                of_s.addcmul_(pair.centred, of_offset)
-                if pair.bias:
-                    of_s.addcmul_(v[pair.bias], slope_of_offset)
-                t[pair.scale].addcmul_(pair.r, of_s)
+            of_s = _rowwise(self._weight(name), of_weight) if pair.scale else None
             of_weight.mul_(_across(pair.s, of_weight))
             if pair.bias:
                 t[pair.bias].addcmul_(pair.s, of_offset)
-            if pair.scale:
-                vs = pair.r * v[pair.scale]
-                of_weight.addcmul_(slope, _across(vs, slope))
-                if pair.bias:
-                    t[pair.bias].addcmul_(vs, slope_of_offset)
             if pair.shift:
                 t[pair.shift].add_(of_offset)
+            if pair.scale and of_s is not None:
+                vs = pair.r * v[pair.scale]
+                of_weight.addcmul_(slope, _across(vs, slope))
+                of_s += _rowwise(v[name], slope)
+                of_s.addcmul_(pair.centred, of_offset)
+                if pair.bias:
+                    of_s.addcmul_(v[pair.bias], slope_of_offset)
+                    t[pair.bias].addcmul_(vs, slope_of_offset)
+                t[pair.scale].addcmul_(pair.r, of_s)
 
     def _weight(self, name: str) -> Tensor:
         return self.theta[name].detach()

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, jvp, linearize, vjp
 
 from landscape import params as P
@@ -85,6 +85,7 @@ class Operator:
         self._theta = {name: p.clone() for name, p in objective.params.items()}
         self._piece = 0
         self.folding: Folding | None = None
+        self._versions: list[int] = []
         self._kept: list[tuple[int, Product]] = []
         # How the others are made, for one vector and for several at once.
         self._anew = self._several = _ANEW
@@ -113,13 +114,25 @@ class Operator:
 
     def _release(self) -> None:
         """After memory has run out: keep nothing, and take half as many samples at once."""
+        self._forget(self.objective.parts.halve(self._piece or _PROBE))
+
+    def _forget(self, piece: int) -> None:
+        """From now on nothing is kept, and all is made anew from pieces of so many samples."""
         self._kept, self.kept_samples, self.kept_bytes = [], 0, 0
         self._anew = self._several = self.product = _ANEW
-        self._piece = self.objective.parts.halve(self._piece or _PROBE)
+        self._piece, self.folding = piece, None
 
     def _product(self, vector: Tensor) -> Tensor:
         columns = vector.unbind(1) if vector.ndim == 2 else (vector,)
-        totals = self._sum(self._products(len(columns)), columns, self.folding)
+        # What is kept outlives changes of the model; what is made anew would not fold as before.
+        everything = self.kept_samples == self.objective.own.samples
+        if self.folding and not everything and self._versions != _versions(self.objective.model):
+            self._forget(self._piece)
+        try:
+            totals = self._sum(self._products(len(columns)), columns, self.folding)
+        except _OtherNetwork:
+            self._forget(self._piece)
+            totals = self._sum(self._products(len(columns)), columns, None)
         return torch.stack(totals, 1) if vector.ndim == 2 else totals[0]
 
     def _sum(
@@ -137,10 +150,12 @@ class Operator:
         # much to make as a layer's product.
         places = [P.unflatten(total, self._theta) for total in totals]
         if folding:
-            places = [place | folding.zeros() for place in places]
+            places = [folding.places(place) for place in places]
         for batch, product in products:
             for tangent, place in zip(tangents, places, strict=True):
                 share = product(tangent)
+                if folding and not folding.holds(share):
+                    raise _OtherNetwork
                 if share:
                     check_derivative(share.values(), "Hessian-vector product", batch)
                     with torch.no_grad():
@@ -202,7 +217,7 @@ class Operator:
         self.folding = None
         v = P.random_like(self._theta, Streams(self.objective.seed, "operator"))
         folding = self._fold_of(probe, v) if product in ("auto", *_FOLDED) else None
-        each = graph_bytes(probe, folding=folding) // len(probe.x)
+        each = graph_bytes(probe, folding) // len(probe.x)
         most = room // max(1, each)
         if not self._piece:  # else memory has run out, and what fits is known
             parts = -(-len(first.x) // _split(first, most))
@@ -242,7 +257,10 @@ class Operator:
         # Differentiating a graph once more costs less than making a product from scratch.
         several = "graph" if product == "auto" and works("graph") else None
         if folding and way in _FOLDED:
+            self._versions = _versions(self.objective.model)
             self.folding = self._fold(self._terms())
+            if self.folding is None or self.folding.pairs.keys() != folding.pairs.keys():
+                each = graph_bytes(probe, self.folding) // len(probe.x)
         if way in KEEPING:
             for batch, term in self._terms():
                 cost = int(KEEPING[way] * each * len(term.x))
@@ -263,14 +281,30 @@ class Operator:
         return bool((found - expected).norm() <= allowed) or not bool(expected.isfinite().all())
 
     def _fold_of(self, probe: Term, v: Params) -> Folding | None:
-        """That of a few samples, if it agrees with differentiating twice."""
+        """That of a few samples, if it runs on them and agrees with differentiating twice."""
         batch = self.objective.own.first_batch
-        folding = self._fold([(batch, probe)])
-        if folding is None:
+        try:
+            folding = self._fold([(batch, probe)])
+            if folding is None:
+                return None
+            graph_bytes(probe, folding)  # checkpoints may run other layers where this is measured
+            product = probe.hessian(keep=True, recomputes=self._recomputes, folding=folding)
+            (found,) = self._sum([(batch, product)], [P.flatten(v)], folding)
+        except Exception as error:
+            if ran_out(error):
+                raise
             return None
-        product = probe.hessian(keep=True, recomputes=self._recomputes, folding=folding)
-        (found,) = self._sum([(batch, product)], [P.flatten(v)], folding)
         return folding if self._agrees(found, probe, v) else None
+
+
+class _OtherNetwork(Exception):
+    """The network does not take the way, or has not the statistics, that it was folded with."""
+
+
+def _versions(model: nn.Module) -> list[int]:
+    """How often each of its tensors was changed."""
+    tensors = (*model.parameters(), *model.buffers())
+    return [t._version for t in tensors if not t.is_inference()]
 
 
 class Hessian(Operator):

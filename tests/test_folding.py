@@ -210,20 +210,11 @@ def test_other_statistics_at_other_parameters():
     objective = ls.Objective(model, batches, batchnorm="reestimate")
     operator = Hessian(objective)
     assert len(operator.folding.pairs) == 2
-    v = torch.ones(operator.size, dtype=torch.float64)
-    expected = P.flatten(objective.hvp(P.unflatten(v, objective.params)))
-    assert_close(operator @ v, expected, rtol=1e-9, atol=1e-11)
+    agrees(operator, objective)
 
 
 def test_batches_that_take_different_ways_through_the_network():
     """A weight that only the last batch uses without its BatchNorm folds nowhere."""
-
-    class Either(Net):
-        def body(self, x):
-            convolved = self.first(x)
-            if len(x) > 1:
-                convolved = self.norm1(convolved)
-            return self.norm2(self.second(torch.tanh(convolved)))
 
     torch.manual_seed(0)
     model = build(Either).double()
@@ -231,9 +222,116 @@ def test_batches_that_take_different_ways_through_the_network():
         objective = ls.Objective(model, data())
         operator = Hessian(objective, product=way)
         assert list(operator.folding.pairs) == ["second.weight"]
-        v = torch.ones(operator.size, dtype=torch.float64)
-        expected = P.flatten(objective.hvp(P.unflatten(v, objective.params)))
-        assert_close(operator @ v, expected, rtol=1e-9, atol=1e-11)
+        agrees(operator, objective)
+
+
+def agrees(operator, objective):
+    v = torch.ones(operator.size, dtype=torch.float64)
+    expected = P.flatten(objective.hvp(P.unflatten(v, objective.params)))
+    assert_close(operator @ v, expected, rtol=1e-9, atol=1e-11)
+
+
+class Either(Net):
+    """Single samples pass the first BatchNorm by."""
+
+    def body(self, x):
+        convolved = self.first(x)
+        if len(x) > 1:
+            convolved = self.norm1(convolved)
+        return self.norm2(self.second(torch.tanh(convolved)))
+
+
+class Alone(Net):
+    """Single samples take another function that is the first BatchNorm too."""
+
+    def body(self, x):
+        n, convolved = self.norm1, self.first(x)
+        if len(x) > 1:
+            convolved = n(convolved)
+        else:
+            convolved = torch.batch_norm(
+                convolved, n.weight, n.bias, n.running_mean, n.running_var, False, 0.1, n.eps, False
+            )
+        return self.norm2(self.second(torch.tanh(convolved)))
+
+
+class Cut(Net):
+    """Of single samples nothing reaches the first convolution."""
+
+    def body(self, x):
+        with torch.set_grad_enabled(len(x) > 1 and torch.is_grad_enabled()):
+            convolved = self.first(x)
+        return self.norm2(self.second(torch.tanh(self.norm1(convolved))))
+
+
+class Hooked(Net):
+    """A hook changes the gradient of the first convolution for single samples."""
+
+    def body(self, x):
+        convolved = self.first(x)
+        if len(x) == 1 and convolved.requires_grad:
+            convolved.register_hook(lambda g: 2 * g)
+        return self.norm2(self.second(torch.tanh(self.norm1(convolved))))
+
+
+class Inference(Net):
+    """A front end that is not differentiated."""
+
+    def body(self, x):
+        with torch.inference_mode():
+            convolved = self.first(x)
+        return self.norm2(self.second(torch.tanh(self.norm1(convolved.clone()))))
+
+
+class Apart(Net):
+    """Activations are computed again from between the first convolution and its BatchNorm."""
+
+    def body(self, x):
+        x = torch.tanh(checkpoint(self.norm1, self.first(x), use_reentrant=False))
+        return self.norm2(self.second(x))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [Alone, Cut, Hooked, Inference, Apart])
+def test_gradients_that_go_another_way(kind, way):
+    torch.manual_seed(0)
+    objective = ls.Objective(build(kind).double(), data((5, 1)))
+    agrees(Hessian(objective, product=way), objective)
+
+
+def test_smaller_pieces_that_go_another_way():
+    """After memory ran out, of a network that takes another way with single samples."""
+    torch.manual_seed(0)
+    objective = ls.Objective(build(Alone).double(), data((2,)))
+    operator = Hessian(objective, product="double-backward")
+    assert len(operator.folding.pairs) == 2
+    operator._piece = 1
+    agrees(operator, objective)
+    assert operator.folding is None
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize("changed", ["norm1.running_mean", "first.bias"])
+def test_a_model_that_is_changed_afterwards(changed, memory):
+    """What is kept is of the model as it was; what is made anew has the given θ, as before."""
+    model = frozen("first.bias").double()
+    objective = ls.Objective(model, data())
+    operator = Hessian(objective, memory=memory)
+    v = torch.ones(operator.size, dtype=torch.float64)
+    before = operator @ v
+    with torch.no_grad():
+        model.state_dict()[changed].add_(0.5)
+    if memory:
+        assert torch.equal(operator @ v, before)
+    else:
+        agrees(operator, objective)
+
+
+def test_vectors_that_are_differentiated_themselves():
+    objective = ls.Objective(network("with bias"), data())
+    operator = Hessian(objective)
+    v = torch.ones(operator.size, dtype=torch.float64)
+    assert torch.equal((operator @ v.clone().requires_grad_()).detach(), operator @ v)
 
 
 def test_what_is_kept_is_half_as_much():
