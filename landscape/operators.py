@@ -313,7 +313,7 @@ class Hessian(Operator):
     With an adversarial objective this is ∇²_θ ℓ(x + δ*; θ) with the perturbations δ* held at those
     of the model's own parameters: the adversarial Hessian of sitawarin2021 eq. 9.
 
-    Cost of a product, in gradients over the data: 1.5 to 2.1 with a graph kept, 2.8 to 3.0 made
+    Cost of a product, in gradients over the data: 1.5 to 2.1 with a graph kept, 2.5 to 3.0 made
     anew (``docs/benchmarks.md``).
     """
 
