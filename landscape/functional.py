@@ -6,12 +6,12 @@ import contextlib
 import random as python_random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -24,6 +24,9 @@ from landscape.structured import Bundle, output_tensor
 
 T = TypeVar("T")
 Product = Callable[[Params], Params]
+
+# A value's place in the graph that made it, without the value itself.
+Edges = dict[str, GradientEdge]
 
 
 @contextlib.contextmanager
@@ -137,8 +140,17 @@ def total(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
     return values * len(output) if values.ndim == 0 else values.sum()
 
 
-# Of torch's ways to compute attention, the one that can be differentiated twice.
-_TWICE = partial(sdpa_kernel, SDPBackend.MATH)
+@contextlib.contextmanager
+def _derivable() -> Iterator[None]:
+    """Of torch's ways to compute attention and encoder layers, those that can be differentiated
+    twice and forward."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @dataclass(frozen=True)
@@ -164,7 +176,7 @@ class Term:
 
     def network(self, theta: Params) -> Tensor:
         """Outputs f_θ(x), shape (B, ...)."""
-        with untouched(self.model), _TWICE():
+        with untouched(self.model), _derivable():
             return at(self.model, {**self.full, **theta})(self.x)
 
     def outer(self, output: Tensor) -> Tensor:
@@ -226,18 +238,23 @@ class Term:
         theta = folding.theta if folding else self._leaves()
         leaves = folding.leaves if folding else lambda: theta
 
-        def again(slopes: Params, v: Params) -> Params:
+        def slopes(forward: Forward) -> Edges:
+            found = self._slopes(forward, leaves, True)
+            # Those that the loss is linear in have no graph.
+            return {name: get_gradient_edge(g) for name, g in found.items() if g.requires_grad}
+
+        def again(slopes: Edges, v: Params) -> Params:
             found = _again(slopes, leaves(), v, keep)
             return found if folding else _whole(found, theta)
 
         if keep:
-            slopes = self._within(theta, lambda f: self._slopes(f, leaves, True), lean)
+            kept = self._within(theta, slopes, lean)
             if not recomputes:
-                return lambda v: again(slopes, v)
-            return lambda v: self._within(theta, lambda _: again(slopes, v), lean)
+                return lambda v: again(kept, v)
+            return lambda v: self._within(theta, lambda _: again(kept, v), lean)
 
         def product(v: Params) -> Params:
-            return self._within(theta, lambda f: again(self._slopes(f, leaves, True), v), lean)
+            return self._within(theta, lambda f: again(slopes(f), v), lean)
 
         return product
 
@@ -263,7 +280,7 @@ class Term:
     def _within(self, leaves: Params, body: Callable[[Forward], T], lean: Lean | None) -> T:
         """``body`` while θ is exchanged in the model: activation checkpoints, which run the
         model again during backward, then find it as it was."""
-        with untouched(self.model), _TWICE(), lean or contextlib.nullcontext():
+        with untouched(self.model), _derivable(), lean or contextlib.nullcontext():
             return run(self.model, {**self.full, **leaves}, body)
 
     def _slopes(self, forward: Forward, leaves: Callable[[], Params], graph: bool) -> Params:
@@ -278,30 +295,30 @@ class Term:
             value = self.outer(forward(self.x))
         if not value.requires_grad:  # none of θ takes part in this loss
             return {}
-        return _reached([value], leaves(), [torch.ones_like(value)], create_graph=graph)
+        return _reached(
+            [get_gradient_edge(value)], leaves(), [torch.ones_like(value)], create_graph=graph
+        )
 
 
-def _again(slopes: Params, leaves: Params, v: Params, keep: bool) -> Params:
+def _again(slopes: Edges, leaves: Params, v: Params, keep: bool) -> Params:
     """⟨slopes, v⟩ differentiated by those of the leaves that it depends on."""
-    pairs = [(g, v[name]) for name, g in slopes.items() if g.requires_grad]
-    if not pairs:  # the loss is linear in θ
+    if not slopes:  # the loss is linear in θ
         return {}
-    outputs, vectors = zip(*pairs, strict=True)
-    return _reached(outputs, leaves, vectors, retain_graph=keep)
+    vectors = [v[name] for name in slopes]
+    return _reached([*slopes.values()], leaves, vectors, retain_graph=keep)
 
 
 def _reached(
-    outputs: Sequence[Tensor], leaves: Params, vectors: Sequence[Tensor], **how: bool
+    outputs: Sequence[GradientEdge], leaves: Params, vectors: Sequence[Tensor], **how: bool
 ) -> Params:
     """⟨outputs, vectors⟩ differentiated by those of the leaves that it depends on.
 
     Given tensors, ``torch.autograd.grad`` leaves the ``Lean`` that this is within, and activation
     checkpoints would compute with other layers than the first time; given edges, it doesn't.
     """
-    edge = torch.autograd.graph.get_gradient_edge
     found = torch.autograd.grad(
-        [edge(t) for t in outputs],
-        [edge(t) for t in leaves.values()],
+        outputs,
+        [get_gradient_edge(t) for t in leaves.values()],
         vectors,
         allow_unused=True,
         **how,
