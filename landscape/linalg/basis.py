@@ -12,7 +12,7 @@ from landscape import parallel
 from landscape.linalg.operator import SymmetricOperator
 
 # Products of numbers that are added up in the operator's precision, before float64.
-_PIECE = 1 << 12
+_PIECE = 1 << 13
 
 
 class Store:
@@ -152,6 +152,12 @@ def _dots(rows: Tensor, w: Tensor) -> Tensor:
     Over eleven million numbers in float32 torch's product is off by 10⁻⁵; sums over pieces, added
     in float64, by 10⁻⁸.
     """
+    if w.device.type == "cpu":  # whose batched products take three times as long
+        total = torch.zeros(len(rows), dtype=torch.float64)
+        for start in range(0, len(w), _PIECE):
+            piece = slice(start, start + _PIECE)
+            total += rows[:, piece] @ w[piece]
+        return total
     if len(rows) == 1:  # torch would add up one by one
         return _dots(rows.repeat(2, 1), w)[:1]
     whole = len(w) // _PIECE * _PIECE

@@ -246,29 +246,34 @@ class Chains:
     def finish(
         self, values: np.ndarray, coordinates: np.ndarray, allowed: np.ndarray
     ) -> tuple[Tensor, np.ndarray]:
-        """The Ritz vectors (n, k), and estimates (k,) of the rounding errors in their residuals.
+        """Vectors (n, k) of these coordinates, and estimates (k,) of rounding errors in residuals.
 
-        With signs s at random and weights a, e = A V(s/a) − V(λ ∘ s/a) − Σ f_e at_eᵀ(s/a) would be
-        zero without rounding. Its expected square is Σ ‖e_i‖²/a_i², e_i being that of pair i, so
-        that a_i ‖e‖/√k estimates ‖e_i‖. Roots of the allowed residuals are the weights: between
-        errors that are alike for all pairs, and errors in proportion to the eigenvalue.
+        They are Ritz pairs, or were when the basis was smaller. A V = V Λ + Q D + Σ f_e at_eᵀ with
+        D what the projection adds to them, and zero for Ritz pairs. With signs s at random and
+        weights a, e = A V(s/a) minus the right hand side times s/a would be zero without rounding.
+        Its expected square is Σ ‖e_i‖²/a_i², e_i being that of pair i, so that a_i ‖e‖/√k
+        estimates ‖e_i‖. Roots of the allowed residuals are the weights: between errors that are
+        alike for all pairs, and errors in proportion to the eigenvalue.
         """
-        self.store.rotate(coordinates)
-        vectors = self.store.release()
-        for row in vectors:
-            row /= self.store.norm(row)
-        k = len(vectors)
+        k = len(values)
         signs = np.sign(self.streams.uniform("audit", (k,)).double().numpy() - 0.5)
         scale = np.maximum(allowed, np.finfo(float).tiny) ** 0.5
         scale /= scale.min()
         weights = signs / scale
+        added = (self._projected @ coordinates - coordinates * values) @ weights
+        n, device = self.operator.size, self.operator.device
+        nothing = torch.zeros(n, device=device, dtype=self.operator.dtype)
+        known = self.store.subtract(nothing, -added)
+        for e in self._ends:
+            known += e.f * float(e.at @ coordinates @ weights)
+        self.store.rotate(coordinates)
+        vectors = self.store.release()
+        for row in vectors:
+            row /= self.store.norm(row)
         together = vectors.T @ self.store.numbers(weights)
         length = float(together.norm())
-        error = self.apply(together / length) * length - vectors.T @ self.store.numbers(
-            values * weights
-        )
-        for e in self._ends:
-            error -= e.f * float(e.at @ coordinates @ weights)
+        known += vectors.T @ self.store.numbers(values * weights)
+        error = self.apply(together / length) * length - known
         return vectors.T, float(error.norm()) * scale / k**0.5
 
     def _rounding(self) -> float:

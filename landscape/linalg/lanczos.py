@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -120,67 +120,110 @@ def eigenpairs(
     store = Store(operator, torch.device("cpu") if basis == "host" else operator.device)
     chains = Chains(operator, streams, store)
     chains.start_chain(start)
+    pairs = _Pairs.none(k)
     odds = 1.0  # that all searches so far have overlooked a copy
-    norm = 0.0
-    restarts = look = 0
+    restarts = due = 0
     while True:
         exhausted = chains.extend()
         m = chains.size
         full = m == capacity
-        due = exhausted or full or chains.products == limit or chains.products >= look
-        if m < k or not due:
-            if exhausted:
-                chains.start_chain()
-            continue
-        theta, coordinates, residuals = chains.ritz()
-        wanted = outermost(theta, k, which)
-        norm = max(norm, float(np.abs(theta).max()))  # restarts may drop the largest
-        rounding = torch.finfo(operator.dtype).eps * norm
-        residuals = np.hypot(residuals, rounding)
-        allowed = np.maximum(tol * np.abs(theta[wanted]), 10 * rounding)
-        converged = residuals[wanted] <= allowed
+        hidden = chains.overlooked(pairs.edge(which), which) if pairs.found else math.inf
+        # Pairs that have been found stay as they are while nothing else is: a search would improve
+        # some of them, and mix others with what it has found by half.
+        if exhausted or math.isinf(hidden):
+            looks = exhausted or full or chains.products >= min(due, limit)
+            if m < k or not looks:
+                if exhausted:
+                    chains.start_chain()
+                continue
+            theta, coordinates, pairs = _look(chains, k, which, tol, pairs.norm)
+            # eigh costs O(m³), and it takes about a product to converge a pair.
+            due = chains.products + max(1, int((~pairs.converged).sum()) // 4, m // 50)
+            hidden = chains.overlooked(pairs.edge(which), which) if pairs.found else math.inf
         if progress is not None:
-            progress(int(converged.sum()), k)
-        searching = bool(converged.all())
-        # eigh costs O(m³), and it takes about a product to converge a pair.
-        look = chains.products + max(1, int((~converged).sum()) // 4, m // 50)
-        hidden = math.inf
-        if searching:
-            hidden = chains.overlooked(_outwards(theta[wanted[-1]], allowed[-1], which), which)
+            progress(int(pairs.converged.sum()), k)
         complete = m == n or odds * hidden <= OVERLOOKED
         if complete or chains.products >= limit:
             break
-        over = searching and (exhausted or math.isinf(hidden))
-        if not math.isfinite(hidden):
+        over = pairs.found and (exhausted or math.isinf(hidden))
+        if math.isinf(hidden):
             odds = 1.0  # the last search has found something, or was none
         elif over:
             odds *= min(1.0, hidden)  # starts are independent of each other
-        if full and searching and not over:
+        if full and pairs.found and not over:
             chains.shorten(which)
             restarts += 1
         elif full or (over and capacity < n and capacity - m < (capacity - k) // 2):
             # Each search begins with room.
-            spare = (capacity - k) // (6 if searching else 3)
-            outer = outermost(theta, k + spare, which)
+            outer = outermost(theta, k + (capacity - k) // (6 if pairs.found else 3), which)
             chains.restart(coordinates[:, outer])
-            coordinates, wanted = np.eye(len(outer)), np.arange(k)
+            pairs = replace(pairs, coordinates=np.eye(len(outer), k))
             restarts += 1
-        goes_on = not over and (searching or chains.focus(coordinates[:, wanted[~converged]]))
-        if not goes_on:
+        if over or not (pairs.found or chains.focus(pairs.coordinates[:, ~pairs.converged])):
             chains.start_chain()
-    values = theta[wanted]
-    vectors, errors = chains.finish(values, coordinates[:, wanted], allowed)
+    if chains.size > len(pairs.coordinates):
+        latest = _look(chains, k, which, tol, pairs.norm)[2]
+        pairs = latest if latest.found else pairs.within(chains.size)
+    vectors, errors = chains.finish(pairs.values, pairs.coordinates, pairs.allowed)
     return Eigenpairs(
-        values=values,
+        values=pairs.values,
         vectors=vectors,
-        residuals=np.hypot(residuals[wanted], errors),
-        converged=converged & (errors <= allowed),
+        residuals=np.hypot(pairs.residuals, errors),
+        converged=pairs.converged & (errors <= pairs.allowed),
         complete=complete,
         products=chains.products,
         restarts=restarts,
     )
 
 
-def _outwards(value: float, step: float, which: str) -> float:
-    """A value, moved away from those that are not wanted."""
-    return value - step if which == "smallest" else inwards(value, which) + step
+@dataclass(frozen=True)
+class _Pairs:
+    """The wanted Ritz pairs when they were looked at, with what their residuals may be.
+
+    ``coordinates`` (m, k) are in the basis as it was then; ``norm`` is that of A, as far as known.
+    """
+
+    values: np.ndarray
+    coordinates: np.ndarray
+    residuals: np.ndarray
+    allowed: np.ndarray
+    norm: float
+
+    @classmethod
+    def none(cls, k: int) -> _Pairs:
+        return cls(np.zeros(k), np.zeros((0, k)), np.full(k, np.inf), np.zeros(k), 0.0)
+
+    @property
+    def converged(self) -> np.ndarray:
+        return self.residuals <= self.allowed
+
+    @property
+    def found(self) -> bool:
+        return bool(self.converged.all())
+
+    def edge(self, which: str) -> float:
+        """From where on an eigenvalue that is not among them would have to be."""
+        value, step = self.values[-1], self.allowed[-1]
+        return float(value - step if which == "smallest" else inwards(value, which) + step)
+
+    def within(self, size: int) -> _Pairs:
+        """In a basis that has grown to ``size`` vectors."""
+        grown = ((0, size - len(self.coordinates)), (0, 0))
+        return replace(self, coordinates=np.pad(self.coordinates, grown))
+
+
+def _look(
+    chains: Chains, k: int, which: str, tol: float, norm: float
+) -> tuple[np.ndarray, np.ndarray, _Pairs]:
+    """All Ritz values, their coordinates, and the wanted pairs; ``norm`` is the largest so far."""
+    theta, coordinates, residuals = chains.ritz()
+    wanted = outermost(theta, k, which)
+    norm = max(norm, float(np.abs(theta).max()))  # restarts may drop the largest
+    rounding = torch.finfo(chains.operator.dtype).eps * norm
+    allowed = np.maximum(tol * np.abs(theta[wanted]), 10 * rounding)
+    residuals = np.hypot(residuals[wanted], rounding)
+    return (
+        theta,
+        coordinates,
+        _Pairs(theta[wanted], coordinates[:, wanted], residuals, allowed, norm),
+    )
