@@ -25,6 +25,8 @@ KINDS = {
     "2d, groups": (nn.Conv2d(4, 6, 3, groups=2, stride=(2, 1)), (5, 4, 6, 7)),
     "2d, same": (nn.Conv2d(3, 4, 3, padding="same"), (5, 3, 6, 7)),
     "2d, reflected": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (5, 3, 6, 7)),
+    "2d, kernel larger than its image": (nn.Conv2d(2, 3, (3, 5), padding=2), (5, 2, 4, 4)),
+    "2d, groups, on a small image": (nn.Conv2d(4, 6, 5, padding=2, groups=2), (5, 4, 3, 7)),
     "3d": (nn.Conv3d(2, 3, 2), (2, 2, 4, 5, 3)),
     "one sample without a batch": (nn.Conv2d(3, 4, 3), (3, 6, 7)),
 }

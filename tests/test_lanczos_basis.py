@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from landscape.errors import UsageError
 from landscape.linalg import Dense, eigenpairs
-from landscape.linalg.basis import Store, own
-from landscape.linalg.chains import Chains
+from landscape.linalg.basis import Store, _at_once, _one_by_one, own
+from landscape.linalg.chains import Chains, outermost
 from landscape.random import Streams
 
 CPU = torch.device("cpu")
@@ -103,17 +103,18 @@ def test_what_an_operator_returns_is_not_written_to(operator, exact):
     assert own(fresh, q) is fresh
 
 
-def test_sums_over_millions_of_numbers_are_accurate():
-    n = 3_000_000
-    operator = Diagonal(torch.zeros(n))
+@pytest.mark.parametrize("dots", [_one_by_one, _at_once])
+@pytest.mark.parametrize("m", [1, 3, 40])
+def test_sums_over_millions_of_numbers_are_accurate(dots, m):
+    """Numbers of one sign, of which torch adds up few with an error of 10⁻⁵."""
+    n = 1_000_001
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(n, generator=generator)
-    q /= q.norm()
-    store = Store(operator, CPU)
-    store.append(q)
-    w = q + torch.randn(n, generator=generator) / n**0.5
-    exact = float(torch.dot(q.double(), w.double()))
-    assert abs(float(store.dots(w)[0]) - exact) < 5e-7
+    rows = torch.rand(m, n, generator=generator)
+    w = torch.rand(n, generator=generator) + 0.5
+    found = dots(rows, w)
+    assert found.dtype == torch.float64
+    exact = (rows * w.double()).sum(1)
+    torch.testing.assert_close(found, exact, rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize("m", [0, 1, 20, 70])
@@ -235,6 +236,49 @@ def test_what_the_ends_add_is_known_through_every_restart(which):
         expected = q.T @ torch.tensor(chains._projected) + around
         torch.testing.assert_close(operator.values[:, None] * q.T, expected, rtol=0, atol=1e-13)
         torch.testing.assert_close(q @ q.T, torch.eye(len(q)).double(), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_pairs_of_a_smaller_basis_are_judged_by_the_rounding_errors_alone(which):
+    """Ritz pairs stay what they are while a search makes the basis grow, and is shortened."""
+    operator = outliers(3000, torch.float64)
+    chains, _ = chain_on(operator, 0, 14)
+    theta, coordinates, residuals = chains.ritz()
+    wanted = outermost(theta, 4, which)
+    chains.start_chain()
+    for _ in range(8):
+        chains.extend()
+    chains.shorten(which)
+    chains.extend()
+    then = np.pad(coordinates[:, wanted], ((0, chains.size - 14), (0, 0)))
+    vectors, errors = chains.finish(theta[wanted], then, np.ones(4))
+    v = vectors.numpy()
+    true = np.linalg.norm(operator.values.numpy()[:, None] * v - v * theta[wanted], axis=0)
+    assert true.max() > 1e-4
+    assert_allclose(true, residuals[wanted], rtol=1e-6, atol=1e-12)
+    assert (errors < 1e-12).all()
+
+
+@pytest.mark.parametrize("seed", [3, 18])
+def test_a_search_does_not_unsettle_what_was_found(seed):
+    """The last wanted pair at its tolerance, and others close: what a search has found of them by
+    half mixes with it, and the residual grows again."""
+    rng = np.random.default_rng(seed)
+    near = 6.5 - np.cumsum(rng.random(12) * 0.12)
+    bulk = near[-1] - 0.2 - 3 * rng.random(20_000) ** 0.5
+    values = np.r_[np.geomspace(100, 6.5, 20), near, bulk]
+    operator = Diagonal(torch.tensor(values, dtype=torch.float32))
+    steps = []
+    found = eigenpairs(
+        operator, 20, max_basis=60, streams=Streams(seed), progress=lambda i, k: steps.append(i)
+    )
+    assert found.complete
+    assert found.converged.all()
+    assert_allclose(found.values, values[:20], rtol=1e-4)
+    assert steps.count(20) == len(steps) - steps.index(20) > 5
+    v = found.vectors.double().numpy()
+    true = np.linalg.norm(values[:, None] * v - v * found.values, axis=0)
+    assert (true <= 1.2e-3 * found.values).all()
 
 
 @pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])

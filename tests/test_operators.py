@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ import torch.nn.functional as F
 from cases import CASES, joined, mlp
 from cases import dense as reference
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
 import landscape as ls
@@ -98,6 +103,96 @@ def test_the_choice_follows_memory():
     assert Hessian(o, memory=0).kept_bytes == 0
     with pytest.raises(UsageError, match="did you mean 'graph'"):
         Hessian(o, product="grahp")
+
+
+class Encoder(nn.Module):
+    """torch's own encoder layer, whose faster way without gradients has no derivatives."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.TransformerEncoderLayer(4, 2, 5, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.encode(x.unflatten(1, (3, 4))).mean(1))
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+@pytest.mark.parametrize("way", PRODUCTS)
+def test_transformers(kind, way):
+    torch.manual_seed(0)
+    model = Encoder().double().eval()
+    x, y = torch.rand(5, 12).double(), torch.arange(5) % 3
+    o = ls.Objective(model, [(x[:3], y[:3]), (x[3:], y[3:])])
+    flat = P.flatten(o.params)
+
+    def outputs(flat, x):
+        return torch.func.functional_call(model, P.unflatten(flat, o.params), (x,))
+
+    def loss(flat):
+        return F.cross_entropy(outputs(flat, x), y)
+
+    v = Streams(1).normal("v", (P.size(o.params),))
+    if kind is Hessian:
+        gradient = torch.func.grad(loss)
+        expected = (gradient(flat + 1e-5 * v) - gradient(flat - 1e-5 * v)) / 2e-5
+    else:
+        p = F.softmax(outputs(flat, x), 1).detach()
+        jacobian = torch.autograd.functional.jacobian(lambda f: outputs(f, x), flat)
+        z = torch.einsum("ncd,d->nc", jacobian, v)
+        curved = p * z - p * (p * z).sum(1, keepdim=True)
+        expected = torch.einsum("ncd,nc->d", jacobian, curved) / 5
+    fast = torch.backends.mha.get_fastpath_enabled()
+    assert_close(kind(o, product=way) @ v, expected, rtol=1e-5, atol=1e-7)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of the tensors made within it that are still there."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def storages(tree):
+            return [t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+
+        found = function(*args, **(kwargs or {}))
+        given = {s._cdata for s in storages((args, kwargs))}
+        self.made |= {
+            s._cdata: (StorageWeakRef(s), s.nbytes())
+            for s in storages(found)
+            if s._cdata not in given
+        }
+        return found
+
+    def bytes(self):
+        return sum(size for storage, size in self.made.values() if not storage.expired())
+
+
+@pytest.mark.parametrize("kind", ["encoder", "linear layers", "convolutions", "folded"])
+def test_kept_graphs_take_what_is_stated(kind):
+    """Not the gradients too, which nobody reads: of large layers they are most of what there is."""
+    torch.manual_seed(0)
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model = {
+        "encoder": Encoder(),
+        "linear layers": nn.Sequential(nn.Linear(12, 80), nn.Tanh(), nn.Linear(80, 3)),
+        "convolutions": nn.Sequential(nn.Unflatten(1, (1, 3, 4)), conv[0], *conv[2:]),
+        "folded": nn.Sequential(nn.Unflatten(1, (1, 3, 4)), *conv),
+    }[kind].eval()
+    o = ls.Objective(model, (torch.rand(4, 12), torch.arange(4) % 3))
+    operator = Hessian(o)
+    assert operator.product == "graph"
+    stated, term = operator.kept_bytes, next(operator._terms())[1]
+    with Alive() as alive:
+        product = operator._build("graph", term)
+    gc.collect()
+    assert 0.5 < alive.bytes() / stated <= 1
+    del product
+    gc.collect()
+    assert alive.bytes() == 0
 
 
 def test_operations_without_forward_derivatives():
