@@ -18,7 +18,7 @@ LAYERS = [
     ["folding", "results", "structured", "foreign"],
     ["double_backward"],
     ["batches", "functional", "checkpoints"],
-    ["linalg", "attacks", "plotting", "share"],
+    ["linalg", "attacks", "plotting", "share", "differentiability"],
     ["perturbed"],
     ["objective"],
     ["operators"],
