@@ -240,8 +240,13 @@ class Term:
 
         def slopes(forward: Forward) -> Edges:
             found = self._slopes(forward, leaves, True)
-            # Those that the loss is linear in have no graph.
-            return {name: get_gradient_edge(g) for name, g in found.items() if g.requires_grad}
+            # Those that the loss is linear in have no graph. Of a custom function's output the edge
+            # alone would not keep the graph (torch 2.6); a view's is torch's own, and does.
+            return {
+                name: get_gradient_edge(g.view_as(g))
+                for name, g in found.items()
+                if g.requires_grad
+            }
 
         def again(slopes: Edges, v: Params) -> Params:
             found = _again(slopes, leaves(), v, keep)
