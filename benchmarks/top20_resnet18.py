@@ -137,7 +137,14 @@ def _count_ours(objective: ls.Objective, images: int) -> tuple[Any, int]:
         return result.eigenvalues, result.products
     of_all = ls.Objective(networks.resnet18(), networks.images(images, PIECE))
     basis = operator_within(of_all, K)[1]
-    found = eigenpairs(ls.Hessian(objective), K, max_basis=basis, streams=Streams(0, "spectrum"))
+    operator = ls.Hessian(objective)
+    found = eigenpairs(
+        operator,
+        K,
+        max_basis=basis,
+        start=operator.gradient()[:, None],
+        streams=Streams(0, "spectrum"),
+    )
     assert found.converged.all()
     assert found.complete
     return found.values, found.products

@@ -109,7 +109,8 @@ def spectrum(
         start: of a network like this one, with its vectors, to begin from: the epoch before saves
             about a tenth of the products.
         resume: a finished spectrum, returned if it is of the same settings and refused if not.
-        seed: of the random start vector. progress: called as (values converged, top).
+        seed: of the random vectors that Lanczos begins from, beside ``start`` or the gradient.
+            progress: called as (values converged, top).
 
     Cost: 4 to 6 Hessian-vector products per eigenvalue, see ``operators.Hessian``.
     When it lies: ReLU networks have no curvature across their kinks, which is where part of the
@@ -149,6 +150,7 @@ def spectrum(
             record.check_same(resume.provenance)
             return resume
         method = "Lanczos, full reorthogonalisation"
+        gradient = operator.gradient()
         pairs = eigenpairs(
             operator,
             top,
@@ -157,11 +159,10 @@ def spectrum(
             max_products=max_products,
             max_basis=most,
             basis=basis,
-            start=_vectors(start, objective),
+            start=_begin(start, gradient, which),
             streams=Streams(seed, "spectrum"),
             progress=progress,
         )
-        gradient = operator.gradient()
     about = _describe_vectors(pairs.vectors, gradient, objective)
     return Spectrum(
         provenance=record.finish(),
@@ -224,18 +225,25 @@ def _row(objective: Objective) -> int:
     return -(-P.size(objective.params) // parallel.group().size) * objective.dtype.itemsize
 
 
-def _vectors(start: Spectrum | None, objective: Objective) -> torch.Tensor | None:
+def _begin(start: Spectrum | None, gradient: torch.Tensor, which: str) -> torch.Tensor | None:
+    """Vectors to begin from: those of ``start``, else the gradient, if it is of use.
+
+    It lies nearer to outlying eigenvectors than a random vector of millions of entries: measured,
+    5 of 104 products less for a ResNet-18's top 20, 1 to 3 of 50 to 90 for LeNets'. At the negative
+    end it saves nothing.
+    """
     if start is None:
-        return None
+        largest = gradient.abs().max()
+        return None if which == "smallest" or largest == 0 else (gradient / largest)[:, None]
     if start.eigenvectors is None:
         raise UsageError("start has no eigenvectors: measure it with keep_vectors=True.")
     vectors = torch.as_tensor(start.eigenvectors)
-    if len(vectors) != P.size(objective.params):
+    if len(vectors) != len(gradient):
         raise UsageError(
-            f"start has vectors of {len(vectors)} parameters, this network has "
-            f"{P.size(objective.params)}: start from the same architecture."
+            f"start has vectors of {len(vectors)} parameters, this network has {len(gradient)}: "
+            "start from the same architecture."
         )
-    return vectors.to(objective.device)
+    return vectors.to(gradient.device)
 
 
 def _describe_vectors(

@@ -90,7 +90,8 @@ def eigenpairs(
         max_basis: restart at so many vectors, at least ``least_basis(k, n)``. Default: never.
         basis: where Q is kept: on the operator's ``device``, or in the memory of the ``host``, from
             where it is streamed. The numbers are the same.
-        start: eigenvectors (n, j) of a matrix like this one, to begin from (a warm start).
+        start: vectors (n, j) near the wanted eigenvectors, to begin from: those of a matrix like
+            this one (a warm start), or a gradient.
         streams: of the start vectors. progress: called as (pairs converged, k).
 
     Cost: one product per basis vector, O(n·m) work to orthogonalise the m-th, and memory for
