@@ -29,6 +29,9 @@ from landscape.folding import Folding
 # How a kernel is laid over its input: stride, padding, dilation, groups.
 Layout = tuple[list[int], list[int], list[int], int]
 
+# Gradients with respect to input, weight and bias.
+Slopes = tuple[Tensor | None, Tensor | None, Tensor | None]
+
 
 class Lean(TorchFunctionMode):
     """Within it, such layers have a double backward that is right, without the detours.
@@ -165,20 +168,19 @@ def _convolve(x: Tensor, w: Tensor, b: Tensor | None, layout: Layout) -> Tensor:
 
 def _slopes(
     g: Tensor, x: Tensor, w: Tensor, sizes: list[int] | None, layout: Layout, wanted: list[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> Slopes:
     """Gradients with respect to input, weight and bias, as wanted."""
     *over, groups = layout
 
-    def made(g: Tensor, x: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+    def made(g: Tensor, x: Tensor, wanted: list[bool]) -> Slopes:
+        found: Slopes = torch.ops.aten.convolution_backward(
             g, x, w, sizes, *over, False, [0] * len(over[0]), groups, wanted
         )
         return found
 
     of_x, of_w, of_b = wanted
     if not (of_w and _overhanging(x, w)):
-        to_x, to_w, to_b = made(g, x, wanted)
-        return to_x, to_w, to_b
+        return made(g, x, wanted)
     to_x = made(g, x, [True, False, False])[0] if of_x else None
     last = torch.channels_last
     g, x = g.contiguous(memory_format=last), x.contiguous(memory_format=last)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 import landscape as ls
 from landscape import checkpoints, data
-from landscape.diagnostics.eigenvalues import random_loss
+from landscape import params as P
+from landscape.diagnostics.eigenvalues import _begin, random_loss
 from landscape.errors import LandscapeError, UsageError
 from landscape.models import ModelSpec
 
@@ -138,6 +139,29 @@ def test_little_memory_costs_products_not_accuracy():
         ls.spectrum(o, 3, memory=15 * row)
     with pytest.raises(UsageError, match=r"1.4 MiB, but memory=0.3 MiB: allow more memory"):
         ls.spectrum(o, 3, memory=3 * row)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_without_a_gradient_it_begins_at_random(which):
+    """Every sample with both labels: p − y cancels, so ∇L = 0 at weights of zero."""
+    model = torch.nn.Linear(3, 2, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    x = torch.randint(-3, 4, (8, 3), generator=torch.Generator().manual_seed(0)).float()
+    o = ls.Objective(model, (torch.cat([x, x]), torch.arange(16) // 8))
+    assert float(P.norm(o.gradient())) == 0
+    found = ls.spectrum(o, 2, which=which)
+    exact = np.linalg.eigvalsh((ls.Hessian(o) @ torch.eye(6)).double().numpy())
+    expected = exact[:2] if which == "smallest" else exact[::-1][:2]
+    assert found.trustworthy
+    assert_allclose(found.eigenvalues, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_whose_square_underflows_is_a_direction_still():
+    gradient = torch.tensor([3e-30, -4e-30])
+    begin = _begin(None, gradient, "largest")
+    assert begin is not None
+    assert_allclose((begin / begin.norm(dim=0))[:, 0], [0.6, -0.8], rtol=1e-6)
+    assert _begin(None, gradient, "smallest") is None
 
 
 def test_warm_start():
